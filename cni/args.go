@@ -1,13 +1,77 @@
 package cni
 
-// Args are the decoded CNI_ARGS.
-type Args struct{ pairs [][2]string }
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
-// ParseArgs decodes CNI_ARGS.
-func ParseArgs(s string) (Args, error) { return Args{}, errTodo }
+// Args are the decoded CNI_ARGS: pairs of key and value, in any order. Keys are
+// told apart by case. The zero Args are empty.
+type Args struct {
+	pairs         [][2]string
+	ignoreUnknown bool
+}
 
-// Get returns the value of key and whether it is present.
-func (a Args) Get(key string) (string, bool) { return "", false }
+// ParseArgs decodes CNI_ARGS, "KEY=value;KEY2=value2". The grammar knows no
+// escapes: neither key nor value can hold = or ;. The key IgnoreUnknown takes
+// 1, true, 0 or false in any case. Errors are of CodeInvalidEnvironment.
+func ParseArgs(s string) (Args, error) {
+	var a Args
+	if s == "" {
+		return a, nil
+	}
+	for pair := range strings.SplitSeq(s, ";") {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || strings.Contains(value, "=") {
+			return Args{}, Errorf(CodeInvalidEnvironment, "CNI_ARGS: %q is not a pair KEY=value", pair)
+		}
+		a.pairs = append(a.pairs, [2]string{key, value})
+		if key != ignoreUnknown {
+			continue
+		}
+		switch strings.ToLower(value) {
+		case "1", "true":
+			a.ignoreUnknown = true
+		case "0", "false":
+			a.ignoreUnknown = false
+		default:
+			return Args{}, Errorf(CodeInvalidEnvironment, "CNI_ARGS: %q is neither true nor false", pair)
+		}
+	}
+	return a, nil
+}
 
-// Check refuses keys that are not known, unless IgnoreUnknown is set.
-func (a Args) Check(known ...string) error { return errTodo }
+// ignoreUnknown is the key by which a caller says that its arguments are not
+// for every plugin.
+const ignoreUnknown = "IgnoreUnknown"
+
+// Get returns the value of key and whether it is present. Of several, the last
+// one counts.
+func (a Args) Get(key string) (string, bool) {
+	for _, pair := range slices.Backward(a.pairs) {
+		if pair[0] == key {
+			return pair[1], true
+		}
+	}
+	return "", false
+}
+
+// Check returns a CodeInvalidEnvironment error that names the pairs whose keys
+// are not known, unless IgnoreUnknown is set. IgnoreUnknown itself is known.
+func (a Args) Check(known ...string) error {
+	if a.ignoreUnknown {
+		return nil
+	}
+	var unknown []string
+	for _, pair := range a.pairs {
+		if pair[0] != ignoreUnknown && !slices.Contains(known, pair[0]) {
+			unknown = append(unknown, fmt.Sprintf("%q", pair[0]+"="+pair[1]))
+		}
+	}
+	if unknown == nil {
+		return nil
+	}
+	return Errorf(CodeInvalidEnvironment, "CNI_ARGS: unknown arguments %s", strings.Join(unknown, ", ")).
+		WithDetails("IgnoreUnknown=1 among them lets a plugin skip what it does not know")
+}

@@ -1,6 +1,7 @@
 package cni
 
-// An Attachment identifies a container's interface on a network.
+// An Attachment is one interface of one container on a network. GC is told the
+// valid ones.
 type Attachment struct {
 	ContainerID string `json:"containerID"`
 	IfName      string `json:"ifname"`

@@ -1,26 +1,191 @@
 package cni
 
-// A List is a network configuration: plugins to be called in order.
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A List is a network configuration: plugins that are called in order (SPEC
+// section 1, "Configuration format").
 type List struct {
-	Name                   string
-	CNIVersion             Version
-	CNIVersions            []Version
-	DisableCheck           bool
-	DisableGC              bool
-	LoadOnlyInlinedPlugins bool
-	Plugins                []*Config
-	Raw                    []byte
-	Single                 bool
+	Name string
+
+	// CNIVersion is the newest of CNIVersions, which are those that the
+	// configuration names in cniVersion and cniVersions and this package
+	// understands, ascending. A configuration that names none is of 0.1.0, as
+	// libcni has it.
+	CNIVersion  Version
+	CNIVersions []Version
+
+	DisableCheck           bool // CHECK is not to be called
+	DisableGC              bool // GC is not to be called
+	LoadOnlyInlinedPlugins bool // plugins in the folder of the network's name don't count
+
+	// Plugins have the name and the version of the list, whatever their own
+	// objects say; Raw is the object as it came.
+	Plugins []*Config
+
+	Raw    []byte // the list as JSON, without plugins from other files
+	Single bool   // made from a configuration of a single plugin, the form before lists
 }
 
-// ParseList decodes a list or a single configuration.
-func ParseList(data []byte) (*List, error) { return nil, errTodo }
+// listJSON is the form of a List. What the reference reads into any it accepts in
+// more than one type.
+type listJSON struct {
+	Name                   string          `json:"name"`
+	CNIVersion             string          `json:"cniVersion"`
+	CNIVersions            []string        `json:"cniVersions"`
+	DisableCheck           flag            `json:"disableCheck"`
+	DisableGC              flag            `json:"disableGC"`
+	LoadOnlyInlinedPlugins flag            `json:"loadOnlyInlinedPlugins"`
+	Plugins                json.RawMessage `json:"plugins"`
+	Type                   json.RawMessage `json:"type"`
+}
 
-// LoadList reads a list or a single configuration from a file.
-func LoadList(path string) (*List, error) { return nil, errTodo }
+// A flag is a bool that may be given as a string.
+type flag bool
 
-// LoadDir reads every configuration of a folder.
-func LoadDir(dir string) ([]*List, error) { return nil, errTodo }
+func (f *flag) UnmarshalJSON(data []byte) error {
+	switch text := strings.ToLower(string(data)); text {
+	case `true`, `"true"`:
+		*f = true
+	case `false`, `"false"`:
+		*f = false
+	default:
+		return fmt.Errorf("%s is neither true nor false", data)
+	}
+	return nil
+}
 
-// FindList returns the first configuration of that name.
-func FindList(dir, name string) (*List, error) { return nil, errTodo }
+// ParseList decodes a network configuration. One of a single plugin, without
+// the key plugins, becomes a list of that plugin; keys that belong to lists
+// mean nothing in it.
+//
+// A list without the key plugins is accepted and has none: they may be in other
+// files, see LoadList.
+//
+// Errors are of CodeDecode for what can't be decoded, of CodeInvalidConfig for
+// a list that breaks the specification's rules, and of CodeIncompatibleVersion
+// if none of its versions is supported.
+func ParseList(data []byte) (*List, error) {
+	var w listJSON
+	if err := decodeObject(data, &w, "network configuration"); err != nil {
+		return nil, err
+	}
+	if w.Plugins == nil && w.Type != nil {
+		return parseSingle(data, w)
+	}
+	l, err := newList(data, w)
+	if err != nil {
+		return nil, err
+	}
+	l.DisableCheck = bool(w.DisableCheck)
+	l.DisableGC = bool(w.DisableGC)
+	l.LoadOnlyInlinedPlugins = bool(w.LoadOnlyInlinedPlugins)
+	if w.Plugins == nil {
+		if l.LoadOnlyInlinedPlugins {
+			return nil, Errorf(CodeInvalidConfig, "network %q: loadOnlyInlinedPlugins is set, but plugins is missing", l.Name)
+		}
+		return l, nil
+	}
+
+	var plugins []json.RawMessage
+	switch err := json.Unmarshal(w.Plugins, &plugins); {
+	case err != nil, isNull(w.Plugins):
+		return nil, Errorf(CodeDecode, "network %q: plugins is not a list", l.Name)
+	case len(plugins) == 0:
+		return nil, Errorf(CodeInvalidConfig, "network %q: plugins is empty", l.Name)
+	}
+	for i, raw := range plugins {
+		if err := l.add(raw); err != nil {
+			return nil, fmt.Errorf("network %q: plugins[%d]: %w", l.Name, i, err)
+		}
+	}
+	return l, nil
+}
+
+// parseSingle makes a list from the configuration of a single plugin.
+func parseSingle(data []byte, w listJSON) (*List, error) {
+	w.CNIVersions = nil
+	l, err := newList(nil, w)
+	if err != nil {
+		return nil, err
+	}
+	l.Single = true
+	if err := l.add(data); err != nil {
+		return nil, fmt.Errorf("network %q: %w", l.Name, err)
+	}
+	l.Raw = object{
+		{"cniVersion", quote(w.CNIVersion)},
+		{"name", quote(w.Name)},
+		{"plugins", slices.Concat([]byte{'['}, bytes.TrimSpace(data), []byte{']'})},
+	}.encode()
+	return l, nil
+}
+
+// newList makes a list without plugins.
+func newList(data []byte, w listJSON) (*List, error) {
+	if err := ValidateName(w.Name); err != nil {
+		return nil, err
+	}
+	versions, err := selectVersions(w.CNIVersion, w.CNIVersions)
+	if err != nil {
+		return nil, fmt.Errorf("network %q: %w", w.Name, err)
+	}
+	return &List{
+		Name:        w.Name,
+		CNIVersion:  versions[len(versions)-1],
+		CNIVersions: versions,
+		Raw:         bytes.Clone(data),
+	}, nil
+}
+
+// add appends a plugin.
+func (l *List) add(raw []byte) error {
+	c, _, err := decodeConfig(raw)
+	if err != nil {
+		return err
+	}
+	if c.Type == "" {
+		return Errorf(CodeInvalidConfig, "type is missing")
+	}
+	c.Name, c.CNIVersion = l.Name, l.CNIVersion
+	l.Plugins = append(l.Plugins, c)
+	return nil
+}
+
+// selectVersions returns those versions of a list that are supported, ascending
+// and at least one (SPEC section 1, "Version considerations").
+func selectVersions(version string, versions []string) ([]Version, error) {
+	if version != "" {
+		versions = append(slices.Clone(versions), version)
+	}
+	if len(versions) == 0 {
+		return []Version{V010}, nil
+	}
+	var supported []Version
+	for _, s := range versions {
+		v := Version(s)
+		if _, ok := v.numbers(); !ok {
+			return nil, Errorf(CodeInvalidConfig, "invalid CNI version %q", s)
+		}
+		if v.Supported() {
+			supported = append(supported, v)
+		}
+	}
+	if supported == nil {
+		return nil, Errorf(CodeIncompatibleVersion, "incompatible CNI versions: configuration supports %s", strings.Join(versions, ", ")).
+			WithDetails("supported are " + join(Versions()))
+	}
+	slices.SortFunc(supported, Version.Compare)
+	return slices.Compact(supported), nil
+}
+
+// quote returns s as JSON.
+func quote(s string) json.RawMessage {
+	data, _ := json.Marshal(s) // a string can always be encoded
+	return data
+}

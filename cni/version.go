@@ -1,15 +1,16 @@
 package cni
 
 import (
-	"cmp"
+	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // A Version is a version of the CNI protocol, such as "1.0.0".
 type Version string
 
-// The versions that this package understands, all that were published
-// (spec-upgrades.md).
+// The versions that this package understands, all that were published.
 const (
 	V010 Version = "0.1.0"
 	V020 Version = "0.2.0"
@@ -29,16 +30,19 @@ func Versions() []Version {
 }
 
 // ParseVersion returns s as a Version. The empty string is 0.1.0, the version
-// before results and configurations carried one. A version that this package
-// doesn't understand is an *Error of CodeIncompatibleVersion.
+// that results and lists without one are of; a Config without one is 0.2.0, see
+// there. A version that this package doesn't understand is an *Error of
+// CodeIncompatibleVersion.
 func ParseVersion(s string) (Version, error) {
-	if s == "" {
+	v := Version(s)
+	switch {
+	case s == "":
 		return V010, nil
-	}
-	if v := Version(s); v.Supported() {
+	case v.Supported():
 		return v, nil
 	}
-	return "", Errorf(CodeIncompatibleVersion, "unsupported CNI version %q", s)
+	return "", Errorf(CodeIncompatibleVersion, "incompatible CNI version %q", s).
+		WithDetails(fmt.Sprintf("supported are %s", join(Versions())))
 }
 
 // Supported reports whether this package understands v.
@@ -48,7 +52,39 @@ func (v Version) Supported() bool { return slices.Contains(Versions(), v) }
 func (v Version) AtLeast(w Version) bool { return v.Compare(w) >= 0 }
 
 // Compare is negative if v is older than w, zero if they are the same and
-// positive if v is newer.
+// positive if v is newer. It knows the order of versions that are not
+// supported too; what is no version at all is older than every version.
 func (v Version) Compare(w Version) int {
-	return cmp.Compare(v, w)
+	a, _ := v.numbers()
+	b, _ := w.numbers()
+	return slices.Compare(a, b)
+}
+
+// numbers returns major, minor and patch of a version, and whether it is one.
+func (v Version) numbers() ([]int, bool) {
+	parts := strings.Split(string(v), ".")
+	if len(parts) != 3 {
+		return nil, false
+	}
+	var numbers []int
+	for _, part := range parts {
+		n, err := strconv.ParseUint(part, 10, 31)
+		if err != nil {
+			return nil, false
+		}
+		numbers = append(numbers, int(n))
+	}
+	return numbers, true
+}
+
+// join returns versions as people list them.
+func join(versions []Version) string {
+	var b strings.Builder
+	for i, v := range versions {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(string(v))
+	}
+	return b.String()
 }
