@@ -1,0 +1,32 @@
+# Each target installs what it needs (scripts/deps; as root, on Debian) and says so when it can't.
+
+.PHONY: all build walk test lint fuzz bench clean
+
+all: build
+
+build: # fills ./bin
+	@scripts/deps build
+	@scripts/build bin
+
+walk: build # plays the README's session on a private host
+	@scripts/deps
+	@scripts/walk
+
+test: lint # in private network and mount namespaces; needs root
+	@scripts/deps
+	@scripts/test
+
+lint:
+	@scripts/deps build
+	@scripts/lint
+
+fuzz: # every fuzz target for a minute, or FUZZTIME=10s
+	@scripts/deps
+	@scripts/fuzz
+
+bench:
+	@scripts/deps
+	go test -run '^$$' -bench . -timeout 30m ./...
+
+clean:
+	rm -rf bin
