@@ -27,23 +27,37 @@ const (
 )
 
 // Error describes the code in words, for a Code that stands alone.
-func (c Code) Error() string {
-	words := map[Code]string{
-		CodeIncompatibleVersion: "incompatible CNI version",
-		CodeUnsupportedField:    "unsupported field in network configuration",
-		CodeUnknownContainer:    "unknown container",
-		CodeInvalidEnvironment:  "invalid environment variables",
-		CodeIO:                  "I/O failure",
-		CodeDecode:              "undecodable content",
-		CodeInvalidConfig:       "invalid network configuration",
-		CodeInvalidNetNS:        "invalid network namespace",
-		CodeTryAgain:            "try again later",
-		CodeUnavailable:         "plugin not available",
-		CodeLimited:             "plugin not available, connectivity may be limited",
-		CodeInternal:            "internal error",
-	}[c]
-	if words == "" {
-		words = "plugin-specific error"
+func (c Code) Error() string { return fmt.Sprintf("%s (CNI error code %d)", c.words(), uint(c)) }
+
+func (c Code) words() string {
+	switch c {
+	case CodeIncompatibleVersion:
+		return "incompatible CNI version"
+	case CodeUnsupportedField:
+		return "unsupported field in network configuration"
+	case CodeUnknownContainer:
+		return "unknown container"
+	case CodeInvalidEnvironment:
+		return "invalid environment variables"
+	case CodeIO:
+		return "I/O failure"
+	case CodeDecode:
+		return "undecodable content"
+	case CodeInvalidConfig:
+		return "invalid network configuration"
+	case CodeInvalidNetNS:
+		return "invalid network namespace"
+	case CodeTryAgain:
+		return "try again later"
+	case CodeUnavailable:
+		return "plugin not available"
+	case CodeLimited:
+		return "plugin not available, connectivity may be limited"
+	case CodeInternal:
+		return "internal error"
 	}
-	return fmt.Sprintf("%s (CNI error code %d)", words, uint(c))
+	if c < 100 {
+		return "reserved error"
+	}
+	return "plugin-specific error"
 }

@@ -9,7 +9,8 @@ import (
 
 // A Config is the configuration of one plugin, as the plugin gets it on standard
 // input or as a List holds it. It has the keys that the protocol or more than
-// one plugin knows; a plugin decodes its own from Raw.
+// one plugin knows; a plugin decodes its own from Raw. PrevResult and Valid come
+// with a request, so those of a List have none.
 type Config struct {
 	CNIVersion   Version // 0.2.0 if the configuration has none (spec-upgrades.md)
 	Name         string  // of the network

@@ -14,13 +14,12 @@ const indent = "    "
 // errors are in the terms of the document, not of Go; they have CodeDecode.
 func decodeObject(data []byte, into any, what string) error {
 	err := json.Unmarshal(data, into)
-	var wrongType *json.UnmarshalTypeError
-	switch {
-	case !startsWith(data, '{') && json.Valid(data), errors.As(err, &wrongType) && wrongType.Field == "":
-		return Errorf(CodeDecode, "decode %s: not a JSON object", what)
-	case wrongType != nil:
+	if wrongType, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrongType.Field != "" {
 		return Errorf(CodeDecode, "decode %s: %s: unexpected %s", what, wrongType.Field, wrongType.Value)
-	case err != nil:
+	} else if ok || err == nil && !startsWith(data, '{') {
+		return Errorf(CodeDecode, "decode %s: not a JSON object", what)
+	}
+	if err != nil {
 		return Errorf(CodeDecode, "decode %s: %w", what, err)
 	}
 	return nil

@@ -32,32 +32,16 @@ type List struct {
 	Single bool   // made from a configuration of a single plugin, the form before lists
 }
 
-// listJSON is the form of a List. What the reference reads into any it accepts in
-// more than one type.
+// listJSON is the form of a List.
 type listJSON struct {
 	Name                   string          `json:"name"`
 	CNIVersion             string          `json:"cniVersion"`
 	CNIVersions            []string        `json:"cniVersions"`
-	DisableCheck           flag            `json:"disableCheck"`
-	DisableGC              flag            `json:"disableGC"`
-	LoadOnlyInlinedPlugins flag            `json:"loadOnlyInlinedPlugins"`
+	DisableCheck           json.RawMessage `json:"disableCheck"`
+	DisableGC              json.RawMessage `json:"disableGC"`
+	LoadOnlyInlinedPlugins json.RawMessage `json:"loadOnlyInlinedPlugins"`
 	Plugins                json.RawMessage `json:"plugins"`
 	Type                   json.RawMessage `json:"type"`
-}
-
-// A flag is a bool that may be given as a string.
-type flag bool
-
-func (f *flag) UnmarshalJSON(data []byte) error {
-	switch text := strings.ToLower(string(data)); text {
-	case `true`, `"true"`:
-		*f = true
-	case `false`, `"false"`:
-		*f = false
-	default:
-		return fmt.Errorf("%s is neither true nor false", data)
-	}
-	return nil
 }
 
 // ParseList decodes a network configuration. One of a single plugin, without
@@ -82,9 +66,9 @@ func ParseList(data []byte) (*List, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.DisableCheck = bool(w.DisableCheck)
-	l.DisableGC = bool(w.DisableGC)
-	l.LoadOnlyInlinedPlugins = bool(w.LoadOnlyInlinedPlugins)
+	if err := l.setFlags(w); err != nil {
+		return nil, fmt.Errorf("network %q: %w", l.Name, err)
+	}
 	if w.Plugins == nil {
 		if l.LoadOnlyInlinedPlugins {
 			return nil, Errorf(CodeInvalidConfig, "network %q: loadOnlyInlinedPlugins is set, but plugins is missing", l.Name)
@@ -143,6 +127,30 @@ func newList(data []byte, w listJSON) (*List, error) {
 	}, nil
 }
 
+// setFlags decodes the flags. libcni takes each as a string too, and so people
+// write them.
+func (l *List) setFlags(w listJSON) error {
+	for _, flag := range []struct {
+		key   string
+		raw   json.RawMessage
+		value *bool
+	}{
+		{"disableCheck", w.DisableCheck, &l.DisableCheck},
+		{"disableGC", w.DisableGC, &l.DisableGC},
+		{"loadOnlyInlinedPlugins", w.LoadOnlyInlinedPlugins, &l.LoadOnlyInlinedPlugins},
+	} {
+		switch strings.ToLower(string(flag.raw)) {
+		case `true`, `"true"`:
+			*flag.value = true
+		case `false`, `"false"`, ``:
+			*flag.value = false
+		default:
+			return Errorf(CodeDecode, "%s: %s is neither true nor false", flag.key, flag.raw)
+		}
+	}
+	return nil
+}
+
 // add appends a plugin.
 func (l *List) add(raw []byte) error {
 	c, _, err := decodeConfig(raw)
@@ -170,7 +178,7 @@ func selectVersions(version string, versions []string) ([]Version, error) {
 	for _, s := range versions {
 		v := Version(s)
 		if _, ok := v.numbers(); !ok {
-			return nil, Errorf(CodeInvalidConfig, "invalid CNI version %q", s)
+			return nil, Errorf(CodeIncompatibleVersion, "invalid CNI version %q", s)
 		}
 		if v.Supported() {
 			supported = append(supported, v)

@@ -42,7 +42,7 @@ func LoadList(path string) (*List, error) {
 // loadPlugins adds the plugins of a folder, if it is there.
 func (l *List) loadPlugins(dir string) error {
 	files, err := configFiles(dir, ".conf")
-	// A file of the network's name is not meant: many are called like the network in them.
+	// A file may happen to have the network's name; only a folder is meant.
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil
 	}

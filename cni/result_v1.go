@@ -7,7 +7,7 @@ import "fmt"
 // came with 1.1.0 in results of 1.0.0, whose readers skip them.
 type resultV1 struct {
 	CNIVersion Version       `json:"cniVersion,omitempty"`
-	DNS        DNS           `json:"dns,omitzero"`
+	DNS        dnsV1         `json:"dns,omitzero"`
 	Interfaces []interfaceV1 `json:"interfaces,omitempty"`
 	IPs        []ipV1        `json:"ips,omitempty"`
 	Routes     []routeV1     `json:"routes,omitempty"`
@@ -38,8 +38,18 @@ type routeV1 struct {
 	Table    *int   `json:"table,omitempty"`
 }
 
+type dnsV1 struct {
+	Domain      string   `json:"domain,omitempty"`
+	Nameservers []string `json:"nameservers,omitempty"`
+	Options     []string `json:"options,omitempty"`
+	Search      []string `json:"search,omitempty"`
+}
+
 func newResultV1(r *Result, v Version) *resultV1 {
-	w := &resultV1{CNIVersion: v, DNS: r.DNS}
+	w := &resultV1{CNIVersion: v}
+	if !r.DNS.IsZero() {
+		w.DNS = dnsV1{r.DNS.Domain, r.DNS.Nameservers, r.DNS.Options, r.DNS.Search}
+	}
 	for _, i := range r.Interfaces {
 		w.Interfaces = append(w.Interfaces, interfaceV1{i.MAC, i.MTU, i.Name, i.PCIID, i.Sandbox, i.SocketPath})
 	}
@@ -56,7 +66,7 @@ func newResultV1(r *Result, v Version) *resultV1 {
 }
 
 func (w *resultV1) result(v Version) (*Result, error) {
-	r := &Result{CNIVersion: v, DNS: w.DNS.clone()}
+	r := &Result{CNIVersion: v, DNS: DNS{w.DNS.Nameservers, w.DNS.Domain, w.DNS.Search, w.DNS.Options}.clone()}
 	for _, i := range w.Interfaces {
 		r.Interfaces = append(r.Interfaces, Interface{i.Name, i.MAC, i.MTU, i.Sandbox, i.SocketPath, i.PCIID})
 	}
