@@ -44,12 +44,15 @@ func Main(m *testing.M) {
 		}
 		os.Exit(status)
 	}
-	if fresh {
-		if err := settle(); err != nil {
-			fmt.Fprintln(os.Stderr, "test/host: preparing the private host:", err)
-			os.Exit(1)
+	err := private(outer)
+	if err == nil && fresh {
+		if err = settle(); err == nil {
+			err = os.Setenv(insideEnv, outer)
 		}
-		os.Setenv(insideEnv, outer)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "test/host: prepare the private host:", err)
+		os.Exit(1)
 	}
 	status := m.Run()
 	os.RemoveAll(built.dir) // "" where Bin wasn't called
@@ -102,6 +105,20 @@ func wrap() (int, error) {
 		return exit.ExitCode(), nil
 	}
 	return 0, err
+}
+
+// private confirms that this process is not in the namespaces of process outer, whatever the environment claims.
+func private(outer string) error {
+	for _, kind := range []string{"mnt", "net"} {
+		theirs, err := os.Readlink("/proc/" + outer + "/ns/" + kind)
+		if err != nil {
+			return fmt.Errorf("%s=%s: %w", insideEnv, outer, err)
+		}
+		if ours, err := os.Readlink("/proc/self/ns/" + kind); err != nil || ours == theirs {
+			return fmt.Errorf("%s=%s: still in that process's %s namespace (%v)", insideEnv, outer, kind, err)
+		}
+	}
+	return nil
 }
 
 // settle turns the new namespaces into a host: nothing is shared with the machine's mounts, the folders that CNI
