@@ -14,12 +14,13 @@ const indent = "    "
 // errors are in the terms of the document, not of Go; they have CodeDecode.
 func decodeObject(data []byte, into any, what string) error {
 	err := json.Unmarshal(data, into)
-	if wrongType, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrongType.Field != "" {
+	wrongType, isWrongType := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case isWrongType && wrongType.Field != "":
 		return Errorf(CodeDecode, "decode %s: %s: unexpected %s", what, wrongType.Field, wrongType.Value)
-	} else if ok || err == nil && !startsWith(data, '{') {
+	case isWrongType, err == nil && !startsWith(data, '{'):
 		return Errorf(CodeDecode, "decode %s: not a JSON object", what)
-	}
-	if err != nil {
+	case err != nil:
 		return Errorf(CodeDecode, "decode %s: %w", what, err)
 	}
 	return nil
