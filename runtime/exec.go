@@ -1,0 +1,477 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/plumb-cni/plumb/cni"
+)
+
+const (
+	maxAnswer  = 8 << 20 // of a plugin's standard output
+	stderrTail = 2 << 10 // of its standard error, in an error message
+
+	// busyFor is how long "text file busy" is retried: the executable is
+	// being written at this moment, or was when another thread forked.
+	busyFor = 5 * time.Second
+
+	// stdinWait is how long a plugin that has ended is waited for to have
+	// read its configuration: not for ever, if it left a process behind.
+	stdinWait = 100 * time.Millisecond
+)
+
+// Exec is the Invoker that starts a process per call. The zero value is ready.
+//
+// The plugin gets the whole environment of this process with the CNI_*
+// variables of the request in place of what was there, so that TRACEPARENT and
+// TRACESTATE reach it. CNI_NETNS_OVERRIDE is only ever added.
+//
+// A plugin runs in a process group of its own. When the context ends, the
+// group is sent SIGTERM, so that a plugin can undo what it has begun, and
+// SIGKILL after Grace; all of the group has been killed when Invoke returns.
+type Exec struct {
+	// Env is the environment to pass on, "key=value". Nil means os.Environ().
+	Env []string
+
+	// Stderr receives the standard error of every plugin. Nil discards it;
+	// its tail is part of the error of a plugin that fails, in any case.
+	Stderr io.Writer
+
+	// Grace is the time between SIGTERM and SIGKILL. Zero means 3 seconds,
+	// negative means SIGKILL at once. A plugin that starts plugins itself
+	// needs a smaller value than its caller, or those outlive it.
+	Grace time.Duration
+
+	mu sync.Mutex // guards writes to Stderr
+}
+
+var _ Invoker = (*Exec)(nil)
+
+type envKey struct{}
+
+// WithEnv returns a context that adds variables, "key=value", to the
+// environment of the plugins that Exec starts with it, after Exec.Env and
+// before CNI_*: the trace of one request, in a process that serves many.
+func WithEnv(ctx context.Context, env ...string) context.Context {
+	old, _ := ctx.Value(envKey{}).([]string)
+	return context.WithValue(ctx, envKey{}, append(old[:len(old):len(old)], env...))
+}
+
+// Invoke runs the plugin's executable. Errors are *PluginError.
+func (e *Exec) Invoke(ctx context.Context, plugin string, req *cni.Request) (*cni.Result, error) {
+	run, err := e.run(ctx, plugin, req)
+	if err != nil {
+		return nil, pluginError(plugin, req, run, err)
+	}
+	if req.Verb != cni.VerbAdd {
+		return nil, nil
+	}
+	// A result that names no version has that of the configuration.
+	conf := identify(req.Config)
+	result, err := cni.DecodeResult(run.stdout, conf.CNIVersion)
+	if err != nil {
+		return nil, pluginError(plugin, req, run, fmt.Errorf("decode result %s: %w", quote(run.stdout), err))
+	}
+	return result, nil
+}
+
+// Versions asks the plugin by VERSION. One that does not know the verb is of
+// the time before it: it supports 0.1.0.
+func (e *Exec) Versions(ctx context.Context, plugin string, path []string) ([]cni.Version, error) {
+	// Plugins of old want the variables of an attachment even here.
+	req := &cni.Request{
+		Verb: cni.VerbVersion, ContainerID: "dummy", NetNS: "dummy", IfName: "dummy", Path: path,
+		Config: []byte(`{"cniVersion":"` + string(cni.Latest) + `"}`),
+	}
+	run, err := e.run(ctx, plugin, req)
+	answer := (*cni.Error)(nil)
+	switch {
+	case err == nil && len(bytes.TrimSpace(run.stdout)) == 0,
+		errors.As(err, &answer) && (answer.Code == cni.CodeInvalidEnvironment || strings.Contains(answer.Msg, "CNI_COMMAND")):
+		return []cni.Version{cni.V010}, nil
+	}
+	var versions []cni.Version
+	if err == nil {
+		if versions, err = cni.DecodeVersions(run.stdout); err == nil {
+			return versions, nil
+		}
+		err = fmt.Errorf("decode versions %s: %w", quote(run.stdout), err)
+	}
+	req.ContainerID, req.IfName = "", ""
+	return nil, pluginError(plugin, req, run, err)
+}
+
+// About returns where the plugin was found and the first line that its
+// executable prints when it is started without a request: by convention its
+// name and release.
+func (e *Exec) About(ctx context.Context, plugin string, path []string) (file, line string, err error) {
+	run, err := e.run(ctx, plugin, &cni.Request{Path: path})
+	if err != nil {
+		return run.file, "", pluginError(plugin, &cni.Request{Verb: "about"}, run, err)
+	}
+	line, _, _ = strings.Cut(run.stderr.String(), "\n")
+	return run.file, line, nil
+}
+
+// A run is what became of one process.
+type run struct {
+	file   string
+	stdout []byte
+	stderr tail
+	exit   string
+}
+
+// run starts the plugin and waits for its end. Each error leaves as much of the
+// run as is known; one that the plugin answered is an *cni.Error.
+func (e *Exec) run(ctx context.Context, plugin string, req *cni.Request) (*run, error) {
+	r := &run{stderr: tail{max: stderrTail}}
+	var err error
+	if r.file, err = Find(plugin, req.Path); err != nil {
+		return r, err
+	}
+	stdout := bounded{max: maxAnswer}
+	out, err := newCapture(&stdout)
+	if err != nil {
+		return r, err
+	}
+	defer out.close()
+	var stderr io.Writer = &r.stderr
+	if e.Stderr != nil {
+		stderr = io.MultiWriter(stderr, lockedWriter{&e.mu, e.Stderr})
+	}
+	errs, err := newCapture(stderr)
+	if err != nil {
+		return r, err
+	}
+	defer errs.close()
+
+	cmd, err := e.start(ctx, func() *exec.Cmd {
+		cmd := exec.Command(r.file)
+		cmd.Env = e.environ(ctx, req)
+		cmd.Stdin = bytes.NewReader(req.Config)
+		cmd.Stdout, cmd.Stderr = out.w, errs.w
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.WaitDelay = stdinWait
+		return cmd
+	})
+	if err != nil {
+		return r, err
+	}
+	out.begin()
+	errs.begin()
+	cancelled, err := e.wait(ctx, cmd)
+	out.end()
+	errs.end()
+
+	r.stdout = stdout.buf.Bytes()
+	if state := cmd.ProcessState; state != nil && !state.Success() {
+		r.exit = state.String()
+	}
+	switch {
+	case err == nil || errors.Is(err, exec.ErrWaitDelay): // it succeeded, with its configuration unread perhaps
+		err = nil
+	case cancelled:
+		err = context.Cause(ctx)
+		if len(r.stdout) > 0 { // what became of its undo
+			err = fmt.Errorf("%w: %w", err, diagnosis(r.stdout))
+		}
+	case r.exit == "": // it ended well, and yet
+		err = fmt.Errorf("wait for it: %w", err)
+	default:
+		err = diagnosis(r.stdout)
+	}
+	if err == nil && stdout.overflow {
+		err = cni.Errorf(cni.CodeDecode, "more than %d bytes on standard output", maxAnswer)
+	}
+	return r, err
+}
+
+// start starts the command, again if the executable is busy.
+func (e *Exec) start(ctx context.Context, command func() *exec.Cmd) (*exec.Cmd, error) {
+	deadline := time.Now().Add(busyFor)
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		cmd := command()
+		err := cmd.Start()
+		if err == nil || !errors.Is(err, syscall.ETXTBSY) || time.Now().After(deadline) {
+			return cmd, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// wait waits for the command and ends its process group when ctx does.
+func (e *Exec) wait(ctx context.Context, cmd *exec.Cmd) (cancelled bool, err error) {
+	grace := e.Grace
+	if grace == 0 {
+		grace = 3 * time.Second
+	}
+	group := -cmd.Process.Pid
+	var (
+		mu     sync.Mutex
+		ended  bool // its number may be another's: no more signals
+		killer *time.Timer
+	)
+	stop := context.AfterFunc(ctx, func() {
+		sig := syscall.SIGTERM
+		if grace < 0 {
+			sig = syscall.SIGKILL
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if ended {
+			return
+		}
+		cancelled = true
+		_ = syscall.Kill(group, sig)
+		killer = time.AfterFunc(grace, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			if !ended {
+				_ = syscall.Kill(group, syscall.SIGKILL)
+			}
+		})
+	})
+	err = cmd.Wait()
+	stop()
+
+	mu.Lock()
+	defer mu.Unlock()
+	ended = true
+	if killer != nil {
+		killer.Stop()
+	}
+	if cancelled {
+		// The plugin has ended, but what it started may not have. As long as
+		// the group has a member, its number is not given to another.
+		_ = syscall.Kill(group, syscall.SIGKILL)
+	}
+	return cancelled, err
+}
+
+// environ is the environment of the process. Where a key is twice, os/exec
+// keeps the later one.
+func (e *Exec) environ(ctx context.Context, req *cni.Request) []string {
+	base := e.Env
+	if base == nil {
+		base = os.Environ()
+	}
+	extra, _ := ctx.Value(envKey{}).([]string)
+	env := make([]string, 0, len(base)+len(extra)+7)
+	env = append(append(env, base...), extra...)
+	env = append(env,
+		"CNI_COMMAND="+string(req.Verb),
+		"CNI_CONTAINERID="+req.ContainerID,
+		"CNI_NETNS="+req.NetNS,
+		"CNI_IFNAME="+req.IfName,
+		"CNI_ARGS="+req.Args,
+		"CNI_PATH="+strings.Join(req.Path, string(os.PathListSeparator)),
+	)
+	if req.NetNSOverride {
+		env = append(env, "CNI_NETNS_OVERRIDE=1")
+	}
+	return env
+}
+
+// Find returns the executable of a plugin: the first in path, in order. A type
+// that is no plain file name is refused with cni.CodeInvalidConfig; an
+// executable that is nowhere is a *NotFoundError.
+func Find(plugin string, path []string) (string, error) {
+	if plugin == "" || plugin == "." || plugin == ".." || strings.ContainsAny(plugin, "/\x00") {
+		return "", cni.Errorf(cni.CodeInvalidConfig, "plugin type %q is not a file name", plugin)
+	}
+	missing := &NotFoundError{Plugin: plugin}
+	for _, dir := range path {
+		if dir == "" {
+			continue // "a::b": not the working directory
+		}
+		missing.Path = append(missing.Path, dir)
+		file := filepath.Join(dir, plugin)
+		if !strings.Contains(file, "/") {
+			file = "./" + file // os/exec would search $PATH for a bare name
+		}
+		info, err := os.Stat(file)
+		if err != nil {
+			continue
+		}
+		if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+			missing.Unfit = append(missing.Unfit, file)
+			continue
+		}
+		return file, nil
+	}
+	return "", missing
+}
+
+// diagnosis is the error that a plugin which failed has left on standard
+// output.
+func diagnosis(stdout []byte) error {
+	if len(bytes.TrimSpace(stdout)) == 0 {
+		return cni.Errorf(cni.CodeInternal, "no error on standard output")
+	}
+	answer, err := cni.DecodeError(stdout)
+	if err != nil {
+		return cni.Errorf(cni.CodeInternal, "no error but %s on standard output", quote(stdout))
+	}
+	return answer
+}
+
+func pluginError(plugin string, req *cni.Request, r *run, err error) error {
+	return &PluginError{
+		Plugin: plugin, Verb: req.Verb, Network: identify(req.Config).Name,
+		ContainerID: req.ContainerID, IfName: req.IfName,
+		Exit: r.exit, Stderr: r.stderr.String(), Err: err,
+	}
+}
+
+// An identity is what of a request configuration the invoker itself needs.
+type identity struct {
+	CNIVersion cni.Version `json:"cniVersion"`
+	Name       string      `json:"name"`
+}
+
+func identify(config []byte) identity {
+	var id identity
+	_ = json.Unmarshal(config, &id) // the plugin will complain
+	return id
+}
+
+// quote shortens what a plugin printed for a message.
+func quote(data []byte) string {
+	const most = 512
+	if len(data) > most {
+		return fmt.Sprintf("%q...", data[:most])
+	}
+	return fmt.Sprintf("%q", data)
+}
+
+// A capture is a pipe whose other end a plugin writes to.
+//
+// os/exec would wait until every process that has the pipe has closed it, or
+// give up and lose what has not been read. A process that a plugin leaves
+// behind may have it open for ever, and any process that is just being started
+// has for a moment. But what the plugin itself wrote is in the pipe when it
+// ends, and can be read without waiting.
+type capture struct {
+	r, w *os.File
+	to   io.Writer
+	done chan struct{}
+}
+
+func newCapture(to io.Writer) (*capture, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	return &capture{r: r, w: w, to: to, done: make(chan struct{})}, nil
+}
+
+// begin reads until end. The plugin has been started and has its end.
+func (c *capture) begin() {
+	c.w.Close()
+	go func() {
+		defer close(c.done)
+		_, _ = io.Copy(c.to, c.r)
+	}()
+}
+
+// end reads the rest that is there. The plugin has ended.
+func (c *capture) end() {
+	_ = c.r.SetReadDeadline(time.Unix(1, 0)) // interrupts the copy
+	<-c.done
+	_ = c.r.SetReadDeadline(time.Time{})
+	raw, err := c.r.SyscallConn()
+	if err != nil {
+		return
+	}
+	buf := make([]byte, 32<<10)
+	_ = raw.Read(func(fd uintptr) bool {
+		// No pipe holds more than this: the rest is somebody else's, who may
+		// never stop.
+		for left := 1 << 20; left > 0; {
+			n, err := syscall.Read(int(fd), buf)
+			if err == syscall.EINTR {
+				continue
+			}
+			if n <= 0 || err != nil { // EAGAIN, or the end
+				break
+			}
+			_, _ = c.to.Write(buf[:n])
+			left -= n
+		}
+		return true
+	})
+}
+
+func (c *capture) close() {
+	c.r.Close()
+	c.w.Close()
+}
+
+// bounded keeps the first max bytes and accepts the rest.
+type bounded struct {
+	buf      bytes.Buffer
+	max      int
+	overflow bool
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	keep := min(len(p), b.max-b.buf.Len())
+	b.overflow = b.overflow || keep < len(p)
+	b.buf.Write(p[:keep])
+	return len(p), nil
+}
+
+// tail keeps the last max bytes.
+type tail struct {
+	buf []byte
+	max int
+	cut bool
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.buf = append(t.buf, p...)
+	if over := len(t.buf) - t.max; over > 0 {
+		t.cut = true
+		t.buf = append(t.buf[:0], t.buf[over:]...)
+	}
+	return len(p), nil
+}
+
+// String returns whole lines, where there is more than one.
+func (t *tail) String() string {
+	b := t.buf
+	if i := bytes.IndexByte(b, '\n'); t.cut && i >= 0 && i < len(b)-1 {
+		b = b[i+1:]
+	}
+	return strings.ToValidUTF8(strings.TrimSpace(string(b)), "�")
+}
+
+type lockedWriter struct {
+	mu *sync.Mutex
+	w  io.Writer
+}
+
+// Write never fails: a log that is full must not block a plugin.
+func (l lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, _ = l.w.Write(p)
+	return len(p), nil
+}

@@ -1,0 +1,491 @@
+package runtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/plumb-cni/plumb/cni"
+)
+
+// The keys that tell plugins on GC what is still valid. The specification's
+// text has had both names.
+const (
+	keyValidAttachments = "cni.dev/valid-attachments"
+	keyAttachments      = "cni.dev/attachments"
+)
+
+// Errors of Check, beside those of plugins.
+var (
+	// ErrNoCheck says that a network's version of the protocol has no CHECK.
+	// It comes with cni.CodeIncompatibleVersion.
+	ErrNoCheck = errors.New("CHECK exists since CNI version 0.4.0")
+
+	// ErrNotAttached says that the cache has no result to check against. It
+	// comes with cni.CodeUnknownContainer.
+	ErrNotAttached = errors.New("no result of an ADD in the cache")
+)
+
+// A Runtime runs network configurations. Its fields must not change once it is
+// in use; its methods may be called concurrently.
+type Runtime struct {
+	// Path are the folders to search for plugins, in order.
+	Path []string
+
+	// CacheDir is the folder whose subfolder "results" is the cache. Empty
+	// means DefaultCacheDir.
+	CacheDir string
+
+	// Invoker calls the plugins. Nil means &Exec{}.
+	Invoker Invoker
+
+	// Warn is told what went wrong without keeping an operation from its end:
+	// *CacheError, mostly. Nil discards it. It may be called concurrently.
+	Warn func(error)
+
+	// PassCapabilities leaves the key "capabilities" in what plugins are sent,
+	// as libcni does. The specification wants it removed (section 3,
+	// "Deriving request configuration from plugin configuration").
+	PassCapabilities bool
+}
+
+// An Attachment is a container's interface on a network, and what the caller
+// says about it (SPEC section 3, "Attachment Parameters").
+type Attachment struct {
+	ContainerID string
+	NetNS       string // path of the network namespace; may be empty on DEL
+	IfName      string
+
+	// Args become CNI_ARGS, in this order. On CHECK and DEL, nil means those
+	// of the ADD, from the cache.
+	Args [][2]string
+
+	// CapabilityArgs are offered to the plugins: each is given those that its
+	// configuration declares. The values must be encodable as JSON. On CHECK
+	// and DEL, nil means those of the ADD, from the cache.
+	CapabilityArgs map[string]any
+}
+
+// GCArgs say which attachments GC is to leave alone.
+type GCArgs struct {
+	Valid []cni.Attachment // nil and empty: none is valid
+}
+
+// Add calls every plugin of the list with ADD and returns the last one's
+// result, which it also caches. It stops at the first error; DEL must follow
+// then (SPEC section 3, "Lifecycle & Ordering"). Errors wrap *PluginError when
+// a plugin failed, and *cni.Error when an argument is invalid.
+func (r *Runtime) Add(ctx context.Context, list *cni.List, a Attachment) (*cni.Result, error) {
+	args, err := r.validate(list, a, true)
+	if err == nil {
+		err = r.cache().fits(list.Name, a)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("add to network %q: %w", list.Name, err)
+	}
+	var (
+		result *cni.Result
+		prev   json.RawMessage
+	)
+	for _, plugin := range list.Plugins {
+		req, err := r.request(cni.VerbAdd, list, plugin, a, args, prev)
+		if err != nil {
+			return nil, err
+		}
+		if result, err = r.invoke(ctx, list, plugin, req); err != nil {
+			return nil, err
+		}
+		if result == nil {
+			return nil, r.failed(list, plugin, req, errors.New("no result"))
+		}
+		// What the next plugin is sent, and what cannot be sent is invalid.
+		if prev, err = result.Encode(list.CNIVersion); err != nil {
+			return nil, r.failed(list, plugin, req, fmt.Errorf("invalid result: %w", err))
+		}
+	}
+	cached := &CachedAttachment{Network: list.Name, Attachment: a, Config: list.Raw, Result: result}
+	if err := r.cache().write(cached, list.CNIVersion); err != nil {
+		return nil, fmt.Errorf("add to network %q: cache attachment of container %q: %w", list.Name, a.ContainerID, err)
+	}
+	return result, nil
+}
+
+// Check calls every plugin of the list with CHECK and the cached result. It
+// stops at the first error, and does nothing when the list disables CHECK.
+// Errors match ErrNoCheck below version 0.4.0 and ErrNotAttached without a
+// cached result, besides what Add returns.
+func (r *Runtime) Check(ctx context.Context, list *cni.List, a Attachment) error {
+	if !list.CNIVersion.AtLeast(cni.V040) {
+		return cni.Errorf(cni.CodeIncompatibleVersion, "check network %q of version %s: %w", list.Name, list.CNIVersion, ErrNoCheck)
+	}
+	if list.DisableCheck {
+		return nil
+	}
+	if _, err := r.validate(list, a, true); err != nil {
+		return fmt.Errorf("check network %q: %w", list.Name, err)
+	}
+	found := r.cache().find(list.Name, a)
+	if found.attachment == nil || found.attachment.Result == nil {
+		return cni.Errorf(cni.CodeUnknownContainer, "check network %q, container %q, interface %q: %w",
+			list.Name, a.ContainerID, a.IfName, errors.Join(ErrNotAttached, found.err))
+	}
+	r.warn(found.err)
+	a = a.with(found.attachment)
+	args, err := joinArgs(a.Args)
+	if err != nil {
+		return fmt.Errorf("check network %q: %w", list.Name, err)
+	}
+	prev, err := found.attachment.previous(list.CNIVersion)
+	if err != nil {
+		return fmt.Errorf("check network %q: %w", list.Name, err)
+	}
+	for _, plugin := range list.Plugins {
+		req, err := r.request(cni.VerbCheck, list, plugin, a, args, prev)
+		if err != nil {
+			return err
+		}
+		if _, err := r.invoke(ctx, list, plugin, req); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Del calls every plugin of the list with DEL, the last first, and removes the
+// attachment from the cache when all have succeeded. A plugin that fails or is
+// missing doesn't keep the others from being called; their errors are joined.
+// When ctx ends, the remaining plugins are not called, and the error says so.
+//
+// An attachment that isn't cached is deleted without a previous result.
+func (r *Runtime) Del(ctx context.Context, list *cni.List, a Attachment) error {
+	if _, err := r.validate(list, a, false); err != nil {
+		return fmt.Errorf("delete from network %q: %w", list.Name, err)
+	}
+	found := r.cache().find(list.Name, a)
+	r.warn(found.err)
+	return r.del(ctx, list, a, found)
+}
+
+func (r *Runtime) del(ctx context.Context, list *cni.List, a Attachment, found lookup) error {
+	var prev json.RawMessage
+	if cached := found.attachment; cached != nil {
+		a = a.with(cached)
+		if list.CNIVersion.AtLeast(cni.V040) { // the version that brought prevResult to DEL
+			var err error
+			if prev, err = cached.previous(list.CNIVersion); err != nil {
+				r.warn(err)
+			}
+		}
+	}
+	args, err := joinArgs(a.Args)
+	if err != nil { // from the cache: what the caller gave has been validated
+		r.warn(&CacheError{found.attachment.path, err})
+	}
+	var errs []error
+	for i, plugin := range slices.Backward(list.Plugins) {
+		if ctx.Err() != nil {
+			errs = append(errs, fmt.Errorf("delete from network %q, container %q, interface %q: DEL of %s not called: %w",
+				list.Name, a.ContainerID, a.IfName, types(list.Plugins[:i+1]), context.Cause(ctx)))
+			break
+		}
+		req, err := r.request(cni.VerbDel, list, plugin, a, args, prev)
+		if err == nil {
+			_, err = r.invoke(ctx, list, plugin, req)
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	if err := r.cache().remove(found.remove); err != nil {
+		return fmt.Errorf("delete from network %q: %w", list.Name, err)
+	}
+	return nil
+}
+
+// GC deletes the cached attachments of this network, and of no other, that are
+// not valid, and then, from version 1.1.0, calls every plugin with GC. It goes
+// on after errors and joins them. It does nothing when the list disables GC.
+//
+// With nil args no cached attachment is valid, but plugins are told nothing of
+// validity, and so remove nothing that is not in the cache.
+func (r *Runtime) GC(ctx context.Context, list *cni.List, args *GCArgs) error {
+	if list.DisableGC {
+		return nil
+	}
+	if err := cni.ValidateName(list.Name); err != nil {
+		return fmt.Errorf("collect network: %w", err)
+	}
+	valid := []cni.Attachment{}
+	if args != nil {
+		valid = append(valid, args.Valid...)
+	}
+	keep := make(map[cni.Attachment]bool, len(valid))
+	for _, v := range valid {
+		keep[v] = true
+	}
+
+	var errs []error
+	store := r.cache()
+	cached, err := store.all()
+	if bad := (*CacheError)(nil); err == nil || errors.As(err, &bad) {
+		r.warn(err)
+	} else {
+		errs = append(errs, fmt.Errorf("collect network %q: %w", list.Name, err))
+	}
+	store.sweep(time.Now())
+	for _, c := range cached {
+		if c.Network != list.Name || keep[cni.Attachment{ContainerID: c.ContainerID, IfName: c.IfName}] {
+			continue
+		}
+		if err := r.del(ctx, list, c.Attachment, lookup{attachment: c, remove: []string{c.path}}); err != nil {
+			errs = append(errs, fmt.Errorf("collect network %q: stale attachment of container %q, interface %q: %w",
+				list.Name, c.ContainerID, c.IfName, err))
+		}
+	}
+	if list.CNIVersion.AtLeast(cni.V110) {
+		extra := map[string]any{}
+		if args != nil {
+			extra[keyValidAttachments], extra[keyAttachments] = valid, valid
+		}
+		for _, plugin := range list.Plugins {
+			if err := r.network(ctx, cni.VerbGC, list, plugin, extra); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Status calls every plugin of the list with STATUS and returns the first
+// error: cni.CodeUnavailable or cni.CodeLimited, from a plugin that says so. It
+// does nothing below version 1.1.0.
+func (r *Runtime) Status(ctx context.Context, list *cni.List) error {
+	if !list.CNIVersion.AtLeast(cni.V110) {
+		return nil
+	}
+	for _, plugin := range list.Plugins {
+		if err := r.network(ctx, cni.VerbStatus, list, plugin, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Version returns the versions of the protocol that a plugin supports.
+func (r *Runtime) Version(ctx context.Context, plugin string) ([]cni.Version, error) {
+	return r.invoker().Versions(ctx, plugin, r.Path)
+}
+
+// Validate asks whether every plugin of the list can be found and supports the
+// list's version, and returns the capabilities that they declare, sorted.
+// Errors are joined; those about versions match cni.CodeIncompatibleVersion.
+func (r *Runtime) Validate(ctx context.Context, list *cni.List) (capabilities []string, err error) {
+	var errs []error
+	if err := cni.ValidateName(list.Name); err != nil {
+		errs = append(errs, err)
+	}
+	if len(list.Plugins) == 0 {
+		errs = append(errs, cni.Errorf(cni.CodeInvalidConfig, "network %q has no plugins", list.Name))
+	}
+	declared := map[string]bool{}
+	asked := map[string]bool{}
+	for _, plugin := range list.Plugins {
+		for name, ok := range plugin.Capabilities {
+			if ok {
+				declared[name] = true
+			}
+		}
+		if asked[plugin.Type] {
+			continue
+		}
+		asked[plugin.Type] = true
+		versions, err := r.Version(ctx, plugin.Type)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("validate network %q: %w", list.Name, err))
+		case !slices.Contains(versions, list.CNIVersion):
+			errs = append(errs, cni.Errorf(cni.CodeIncompatibleVersion, "validate network %q: plugin %q does not support version %s",
+				list.Name, plugin.Type, list.CNIVersion).WithDetails(fmt.Sprintf("it supports %v", versions)))
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return slices.Sorted(maps.Keys(declared)), nil
+}
+
+// Attachments returns the cached attachments of a container, or of all with an
+// empty ID, in the order of their file names. Files that cannot be used are
+// reported in the error, as joined *CacheError, beside those that can.
+func (r *Runtime) Attachments(containerID string) ([]*CachedAttachment, error) {
+	all, err := r.cache().all()
+	if containerID != "" {
+		all = slices.DeleteFunc(all, func(a *CachedAttachment) bool { return a.ContainerID != containerID })
+	}
+	return all, err
+}
+
+// Cached returns what is cached of one attachment: with the configuration as
+// it was then, for a caller who wants DEL to use that one. It is nil if there
+// is nothing. The error says what was found in its place, as *CacheError.
+func (r *Runtime) Cached(network, containerID, ifName string) (*CachedAttachment, error) {
+	a := Attachment{ContainerID: containerID, IfName: ifName}
+	if _, err := r.validate(&cni.List{Name: network}, a, false); err != nil {
+		return nil, err
+	}
+	found := r.cache().find(network, a)
+	return found.attachment, found.err
+}
+
+func (r *Runtime) cache() cache {
+	dir := r.CacheDir
+	if dir == "" {
+		dir = DefaultCacheDir
+	}
+	return cache{filepath.Join(dir, "results")}
+}
+
+func (r *Runtime) invoker() Invoker {
+	if r.Invoker == nil {
+		return &Exec{}
+	}
+	return r.Invoker
+}
+
+func (r *Runtime) warn(err error) {
+	if err != nil && r.Warn != nil {
+		r.Warn(err)
+	}
+}
+
+// validate checks what identifies an attachment, before any plugin is called
+// and before its parts become a file name, and returns its CNI_ARGS.
+func (r *Runtime) validate(list *cni.List, a Attachment, needsNetNS bool) (args string, err error) {
+	if needsNetNS && len(list.Plugins) == 0 {
+		return "", cni.Errorf(cni.CodeInvalidConfig, "no plugins in its configuration")
+	}
+	if err := cni.ValidateName(list.Name); err != nil {
+		return "", err
+	}
+	if err := cni.ValidateContainerID(a.ContainerID); err != nil {
+		return "", err
+	}
+	if err := cni.ValidateIfName(a.IfName); err != nil {
+		return "", err
+	}
+	if needsNetNS && a.NetNS == "" {
+		return "", cni.Errorf(cni.CodeInvalidEnvironment, "no network namespace (CNI_NETNS) for container %q", a.ContainerID)
+	}
+	return joinArgs(a.Args)
+}
+
+// joinArgs returns CNI_ARGS: "KEY=value;KEY=value".
+func joinArgs(args [][2]string) (string, error) {
+	pairs := make([]string, len(args))
+	for i, kv := range args {
+		if kv[0] == "" || strings.ContainsAny(kv[0], "=;") || strings.Contains(kv[1], ";") {
+			return "", cni.Errorf(cni.CodeInvalidEnvironment, "argument %q with value %q cannot be passed in CNI_ARGS", kv[0], kv[1])
+		}
+		pairs[i] = kv[0] + "=" + kv[1]
+	}
+	return strings.Join(pairs, ";"), nil
+}
+
+// with returns a, completed by what the caller left unset and the cache has.
+func (a Attachment) with(cached *CachedAttachment) Attachment {
+	if a.Args == nil {
+		a.Args = cached.Args
+	}
+	if a.CapabilityArgs == nil {
+		a.CapabilityArgs = cached.CapabilityArgs
+	}
+	return a
+}
+
+// request derives what one plugin is sent for an attachment (SPEC section 3,
+// "Deriving request configuration from plugin configuration").
+func (r *Runtime) request(verb cni.Verb, list *cni.List, plugin *cni.Config, a Attachment, args string, prev json.RawMessage) (*cni.Request, error) {
+	req := &cni.Request{
+		Verb: verb, ContainerID: a.ContainerID, NetNS: a.NetNS, IfName: a.IfName,
+		Args: args, Path: r.Path,
+	}
+	set := map[string]any{"name": list.Name, "cniVersion": list.CNIVersion}
+	if prev != nil {
+		set["prevResult"] = prev
+	}
+	offered := map[string]any{}
+	for name, ok := range plugin.Capabilities {
+		if value, given := a.CapabilityArgs[name]; ok && given {
+			offered[name] = value
+		}
+	}
+	if len(offered) > 0 {
+		set["runtimeConfig"] = offered
+	}
+	drop := []string{keyValidAttachments, keyAttachments}
+	if !r.PassCapabilities {
+		drop = append(drop, "capabilities")
+	}
+	config, err := cni.Derive(plugin.Raw, set, drop...)
+	if err != nil {
+		return nil, r.failed(list, plugin, req, fmt.Errorf("derive request: %w", err))
+	}
+	req.Config = config
+	return req, nil
+}
+
+// network calls one plugin with a verb that has no attachment.
+func (r *Runtime) network(ctx context.Context, verb cni.Verb, list *cni.List, plugin *cni.Config, extra map[string]any) error {
+	req := &cni.Request{Verb: verb, Path: r.Path}
+	set := map[string]any{"name": list.Name, "cniVersion": list.CNIVersion}
+	maps.Copy(set, extra)
+	var drop []string
+	if len(extra) == 0 {
+		// A configuration that brings these keys would have a plugin remove
+		// what the caller never called invalid.
+		drop = []string{keyValidAttachments, keyAttachments}
+	}
+	var err error
+	if req.Config, err = cni.Derive(plugin.Raw, set, drop...); err != nil {
+		return r.failed(list, plugin, req, fmt.Errorf("derive request: %w", err))
+	}
+	_, err = r.invoke(ctx, list, plugin, req)
+	return err
+}
+
+// invoke calls a plugin and sees to it that an error names the call.
+func (r *Runtime) invoke(ctx context.Context, list *cni.List, plugin *cni.Config, req *cni.Request) (*cni.Result, error) {
+	result, err := r.invoker().Invoke(ctx, plugin.Type, req)
+	if err != nil {
+		return nil, r.failed(list, plugin, req, err)
+	}
+	return result, nil
+}
+
+func (r *Runtime) failed(list *cni.List, plugin *cni.Config, req *cni.Request, err error) error {
+	if _, named := err.(*PluginError); named {
+		return err
+	}
+	return &PluginError{
+		Plugin: plugin.Type, Verb: req.Verb, Network: list.Name,
+		ContainerID: req.ContainerID, IfName: req.IfName, Err: err,
+	}
+}
+
+// types lists the plugins of a configuration for a message.
+func types(plugins []*cni.Config) string {
+	names := make([]string, len(plugins))
+	for i, p := range plugins {
+		names[i] = p.Type
+	}
+	return strings.Join(names, ", ")
+}
