@@ -1,9 +1,22 @@
-// Command plumb-cni is every plugin and cnitool, by the name that it is called by.
+// Command plumb-cni is every plugin, and cnitool, by the name that it is called
+// by. It is started thousands of times a day, so it links what they need and
+// nothing else.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/cnitool"
+	"github.com/plumb-cni/plumb/internal/verblog"
+	"github.com/plumb-cni/plumb/plugin"
+	"github.com/plumb-cni/plumb/plugins/all"
+	"github.com/plumb-cni/plumb/protocol"
+	"github.com/plumb-cni/plumb/runtime"
+	"github.com/plumb-cni/plumb/state"
 )
 
 // Stamped by scripts/build.
@@ -12,16 +25,93 @@ var (
 	commit  = "unknown"
 )
 
-// programs are the names that this binary answers to; scripts/build makes a link for each.
-var programs = []string{"cnitool"}
+// matches is the release of the reference plugins that ours stand in for.
+// Callers that parse a version compare it with the reference's.
+const matches = "1.9.1"
+
+// settingsFile holds what can't be put into a runtime's environment.
+const settingsFile = "/etc/plumb/plumb.json"
 
 func main() {
+	name := filepath.Base(os.Args[0])
+	about := fmt.Sprintf("v%s+plumb.%s", matches, version)
+	if name == "cnitool" {
+		ctx, stop := protocol.Signals(context.Background())
+		code := cnitool.Run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr, &runtime.Exec{Stderr: os.Stderr}, about)
+		stop()
+		os.Exit(code)
+	}
+	if p, ok := all.Find(name); ok {
+		protocol.Main(handler{p, host()}, about)
+	}
 	if len(os.Args) == 2 && os.Args[1] == "--list" {
-		for _, name := range programs {
-			fmt.Println(name)
-		}
+		list()
 		return
 	}
-	fmt.Fprintf(os.Stderr, "plumb-cni %s (%s)\n", version, commit)
+	fmt.Fprintf(os.Stderr, "plumb-cni %s (%s): there is no plugin %q; this program is called by the name of a plugin, through a link (see --list)\n",
+		version, commit, name)
 	os.Exit(1)
+}
+
+// list prints the names that this program answers to.
+func list() {
+	fmt.Println("cnitool")
+	for _, p := range all.Plugins() {
+		fmt.Println(p.Name())
+	}
+}
+
+// A handler serves the protocol with a plugin.
+type handler struct {
+	plugin.Plugin
+	host *plugin.Host
+}
+
+func (handler) Versions() []cni.Version { return cni.Versions() }
+
+func (h handler) Handle(ctx context.Context, call *cni.Request) (*cni.Result, error) {
+	return h.Serve(ctx, h.host, call)
+}
+
+func host() *plugin.Host {
+	h := &plugin.Host{
+		Own:     own,
+		Foreign: &runtime.Exec{Stderr: os.Stderr},
+		Records: state.Records{Dir: state.RecordDir},
+	}
+	destination, err := verblog.Destination(os.Getenv("PLUMB_LOG"), settingsFile)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "plumb:", err)
+	}
+	if destination != "" {
+		h.Log = func(e plugin.Entry) {
+			if err := verblog.Append(destination, e); err != nil {
+				fmt.Fprintln(os.Stderr, "plumb:", err)
+			}
+		}
+	}
+	return h
+}
+
+// own returns our IPAM plugin if the file that a caller would execute is this
+// very program; somebody may have put a plugin of the same name before ours.
+func own(name string, path []string) plugin.IPAM {
+	for _, p := range all.IPAM() {
+		if p.Name() != name {
+			continue
+		}
+		file, err := runtime.Find(name, path)
+		if err != nil {
+			return nil
+		}
+		found, err := os.Stat(file)
+		if err != nil {
+			return nil
+		}
+		self, err := os.Stat("/proc/self/exe")
+		if err == nil && os.SameFile(found, self) {
+			return p
+		}
+	}
+	return nil
 }

@@ -1,0 +1,345 @@
+package rtnl
+
+import (
+	"fmt"
+	"maps"
+	"net"
+
+	"github.com/plumb-cni/plumb/internal/netns"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// A Link is a network device as the kernel reports it.
+type Link struct {
+	Index   int
+	Name    string
+	Kind    string // "veth", "bridge"; empty for a physical device
+	MAC     net.HardwareAddr
+	MTU     int
+	Alias   string
+	Up      bool // administratively
+	Running bool // operational state up or unknown
+	Promisc int  // how many asked for promiscuous mode
+	Master  int  // index of the bridge or VRF, 0 for none
+
+	Peer    int // index of the veth's other end or of the lower device, 0 for none
+	PeerNS  int // namespace ID of Peer, or SameNS
+	Hairpin bool
+	// Isolated is the bridge port's flag: no traffic to other isolated ports.
+	Isolated bool
+}
+
+// SameNS is the Link.PeerNS of a peer in the same namespace.
+const SameNS = -1
+
+// rtextSkipStats asks for links without their counters (RTEXT_FILTER_SKIP_STATS).
+const rtextSkipStats = 1 << 3
+
+// Link returns the link of a name. The error matches ErrNotFound.
+func (c *Conn) Link(name string) (*Link, error) {
+	l, err := c.link(nl.NewIfInfomsg(unix.AF_UNSPEC), str(unix.IFLA_IFNAME, name))
+	if err != nil {
+		return nil, fmt.Errorf("link %s: %w", name, err)
+	}
+	c.known[name] = l
+	return l, nil
+}
+
+// Known returns a link as this connection last saw it under that name, and asks
+// for it only if it never did.
+func (c *Conn) Known(name string) (*Link, error) {
+	if l, ok := c.known[name]; ok {
+		return l, nil
+	}
+	return c.Link(name)
+}
+
+// forget drops what is known of a link that is about to change its name or to
+// go.
+func (c *Conn) forget(index int) {
+	maps.DeleteFunc(c.known, func(_ string, l *Link) bool { return l.Index == index })
+}
+
+// LinkByIndex returns the link of an index. The error matches ErrNotFound.
+func (c *Conn) LinkByIndex(index int) (*Link, error) {
+	l, err := c.link(header(index))
+	if err != nil {
+		return nil, fmt.Errorf("link %d: %w", index, err)
+	}
+	return l, nil
+}
+
+func (c *Conn) link(data ...nl.NetlinkRequestData) (*Link, error) {
+	data = append(data, u32(unix.IFLA_EXT_MASK, rtextSkipStats))
+	msgs, err := c.get(unix.RTM_GETLINK, 0, unix.RTM_NEWLINK, data...)
+	if err != nil {
+		return nil, err
+	}
+	if len(msgs) == 0 {
+		return nil, ErrNotFound
+	}
+	return parseLink(msgs[0])
+}
+
+// Links returns all links.
+func (c *Conn) Links() ([]*Link, error) {
+	msgs, err := c.get(unix.RTM_GETLINK, unix.NLM_F_DUMP, unix.RTM_NEWLINK,
+		nl.NewIfInfomsg(unix.AF_UNSPEC), u32(unix.IFLA_EXT_MASK, rtextSkipStats))
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	links := make([]*Link, 0, len(msgs))
+	for _, m := range msgs {
+		l, err := parseLink(m)
+		if err != nil {
+			return nil, fmt.Errorf("list links: %w", err)
+		}
+		links = append(links, l)
+	}
+	return links, nil
+}
+
+func parseLink(msg []byte) (*Link, error) {
+	h := nl.DeserializeIfInfomsg(msg)
+	l := &Link{
+		Index:  int(h.Index),
+		Up:     h.Flags&unix.IFF_UP != 0,
+		PeerNS: SameNS,
+	}
+	err := eachAttr(msg[h.Len():], func(kind uint16, v []byte) {
+		switch kind {
+		case unix.IFLA_IFNAME:
+			l.Name = text(v)
+		case unix.IFLA_ADDRESS:
+			l.MAC = net.HardwareAddr(v)
+		case unix.IFLA_MTU:
+			l.MTU = num(v)
+		case unix.IFLA_IFALIAS:
+			l.Alias = text(v)
+		case unix.IFLA_OPERSTATE:
+			l.Running = v[0] == operUp || v[0] == operUnknown
+		case unix.IFLA_PROMISCUITY:
+			l.Promisc = num(v)
+		case unix.IFLA_MASTER:
+			l.Master = num(v)
+		case unix.IFLA_LINK:
+			l.Peer = num(v)
+		case unix.IFLA_LINK_NETNSID:
+			l.PeerNS = int(int32(num(v)))
+		case unix.IFLA_LINKINFO:
+			parseLinkInfo(l, v)
+		}
+	})
+	return l, err
+}
+
+// Operational states of RFC 2863 as the kernel numbers them.
+const (
+	operUnknown = 0
+	operUp      = 6
+)
+
+func parseLinkInfo(l *Link, info []byte) {
+	var slaveKind string
+	var slaveData []byte
+	_ = eachAttr(info, func(kind uint16, v []byte) {
+		switch kind {
+		case unix.IFLA_INFO_KIND:
+			l.Kind = text(v)
+		case unix.IFLA_INFO_SLAVE_KIND:
+			slaveKind = text(v)
+		case unix.IFLA_INFO_SLAVE_DATA:
+			slaveData = v
+		}
+	})
+	if slaveKind != "bridge" {
+		return
+	}
+	_ = eachAttr(slaveData, func(kind uint16, v []byte) {
+		switch kind {
+		case nl.IFLA_BRPORT_MODE:
+			l.Hairpin = v[0] != 0
+		case nl.IFLA_BRPORT_ISOLATED:
+			l.Isolated = v[0] != 0
+		}
+	})
+}
+
+// An End is one end of a new veth pair.
+type End struct {
+	Name string
+	MAC  net.HardwareAddr // nil lets the kernel choose
+}
+
+// AddVeth makes a veth pair whose host end is in the connection's namespace,
+// up and a port of the bridge with index master if that is not 0, and whose
+// peer is in another namespace, down. An mtu of 0 is the kernel's default. The
+// error matches ErrExists if either name is taken, without telling which.
+func (c *Conn) AddVeth(host, peer End, peerNS *netns.NS, mtu, master int) error {
+	h := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	h.Flags, h.Change = unix.IFF_UP, unix.IFF_UP
+	data := []nl.NetlinkRequestData{h}
+	for _, a := range endAttrs(host, mtu) {
+		data = append(data, a)
+	}
+	if master != 0 {
+		data = append(data, u32(unix.IFLA_MASTER, uint32(master)))
+	}
+
+	info := attr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(unix.IFLA_INFO_KIND, []byte("veth"))
+	other := info.AddRtAttr(unix.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
+	nl.NewIfInfomsgChild(other, unix.AF_UNSPEC)
+	for _, a := range endAttrs(peer, mtu) {
+		other.AddChild(a)
+	}
+	other.AddChild(u32(unix.IFLA_NET_NS_FD, uint32(peerNS.FD())))
+
+	err := c.do(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, append(data, info)...)
+	if err != nil {
+		return fmt.Errorf("add veth %s with peer %s: %w", host.Name, peer.Name, err)
+	}
+	return nil
+}
+
+func endAttrs(e End, mtu int) []*nl.RtAttr {
+	attrs := []*nl.RtAttr{str(unix.IFLA_IFNAME, e.Name)}
+	if e.MAC != nil {
+		attrs = append(attrs, attr(unix.IFLA_ADDRESS, e.MAC))
+	}
+	if mtu != 0 {
+		attrs = append(attrs, u32(unix.IFLA_MTU, uint32(mtu)))
+	}
+	return attrs
+}
+
+// AddBridge makes a bridge that is up. The error matches ErrExists if the name
+// is taken. An mtu of 0 is the kernel's default.
+func (c *Conn) AddBridge(e End, mtu int) error {
+	h := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	h.Flags, h.Change = unix.IFF_UP, unix.IFF_UP
+	data := []nl.NetlinkRequestData{h}
+	for _, a := range endAttrs(e, mtu) {
+		data = append(data, a)
+	}
+	info := attr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(unix.IFLA_INFO_KIND, []byte("bridge"))
+	err := c.do(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, append(data, info)...)
+	if err != nil {
+		return fmt.Errorf("add bridge %s: %w", e.Name, err)
+	}
+	return nil
+}
+
+// A Change is what to change of a link, all in one message. A nil field is
+// left as it is.
+type Change struct {
+	Up       *bool
+	Promisc  *bool
+	Name     *string
+	Alias    *string
+	MAC      net.HardwareAddr
+	MTU      *int
+	Master   *int
+	NS       *netns.NS // move there
+	Hairpin  *bool     // of a bridge port
+	Isolated *bool     // of a bridge port
+
+	// NoIPv6Address stops the kernel from giving the link a link-local
+	// address; it is ignored where the kernel has no IPv6.
+	NoIPv6Address bool
+}
+
+// SetLink changes a link. The error matches ErrNotFound if it is gone, and
+// ErrExists if the new name is taken.
+func (c *Conn) SetLink(index int, ch Change) error {
+	if ch.Name != nil || ch.NS != nil {
+		c.forget(index)
+	}
+	err := c.setLink(index, ch)
+	if err != nil && ch.NoIPv6Address {
+		// Without IPv6 the kernel refuses the whole message.
+		ch.NoIPv6Address = false
+		if c.setLink(index, ch) == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("change link %d: %w", index, err)
+	}
+	return nil
+}
+
+func (c *Conn) setLink(index int, ch Change) error {
+	h := header(index)
+	flags(h, ch.Up, unix.IFF_UP)
+	flags(h, ch.Promisc, unix.IFF_PROMISC)
+	data := []nl.NetlinkRequestData{h}
+	add := func(a *nl.RtAttr) { data = append(data, a) }
+	if ch.Name != nil {
+		add(str(unix.IFLA_IFNAME, *ch.Name))
+	}
+	if ch.Alias != nil {
+		add(attr(unix.IFLA_IFALIAS, []byte(*ch.Alias)))
+	}
+	if ch.MAC != nil {
+		add(attr(unix.IFLA_ADDRESS, ch.MAC))
+	}
+	if ch.MTU != nil {
+		add(u32(unix.IFLA_MTU, uint32(*ch.MTU)))
+	}
+	if ch.Master != nil {
+		add(u32(unix.IFLA_MASTER, uint32(*ch.Master)))
+	}
+	if ch.NS != nil {
+		add(u32(unix.IFLA_NET_NS_FD, uint32(ch.NS.FD())))
+	}
+	if ch.Hairpin != nil || ch.Isolated != nil {
+		info := attr(unix.IFLA_LINKINFO, nil)
+		info.AddRtAttr(unix.IFLA_INFO_SLAVE_KIND, []byte("bridge"))
+		port := info.AddRtAttr(unix.IFLA_INFO_SLAVE_DATA, nil)
+		if ch.Hairpin != nil {
+			port.AddChild(u8(nl.IFLA_BRPORT_MODE, flag(*ch.Hairpin)))
+		}
+		if ch.Isolated != nil {
+			port.AddChild(u8(nl.IFLA_BRPORT_ISOLATED, flag(*ch.Isolated)))
+		}
+		add(info)
+	}
+	if ch.NoIPv6Address {
+		spec := attr(unix.IFLA_AF_SPEC, nil)
+		spec.AddRtAttr(unix.AF_INET6, nil).AddChild(u8(unix.IFLA_INET6_ADDR_GEN_MODE, addrGenModeNone))
+		add(spec)
+	}
+	return c.do(unix.RTM_NEWLINK, 0, data...)
+}
+
+// addrGenModeNone is IN6_ADDR_GEN_MODE_NONE of linux/if_link.h.
+const addrGenModeNone = 1
+
+func flags(h *nl.IfInfomsg, on *bool, mask uint32) {
+	if on == nil {
+		return
+	}
+	h.Change |= mask
+	if *on {
+		h.Flags |= mask
+	}
+}
+
+// DelLink deletes a link, and a veth's other end with it. The kernel answers
+// only after a grace period of RCU, some 20 ms. The error matches ErrNotFound.
+func (c *Conn) DelLink(index int) error {
+	c.forget(index)
+	if err := c.do(unix.RTM_DELLINK, 0, header(index)); err != nil {
+		return fmt.Errorf("delete link %d: %w", index, err)
+	}
+	return nil
+}
+
+func header(index int) *nl.IfInfomsg {
+	h := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	h.Index = int32(index)
+	return h
+}

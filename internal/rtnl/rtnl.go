@@ -1,0 +1,154 @@
+// Package rtnl speaks rtnetlink: links, addresses and routes of one network
+// namespace.
+//
+// It is a thin layer on github.com/vishvananda/netlink's message builder. What
+// it adds is economy: one socket a namespace, several changes of a link in one
+// message, dumps that the kernel filters, and answers without statistics.
+package rtnl
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/plumb-cni/plumb/internal/netns"
+	"github.com/vishvananda/netlink/nl"
+	vnetns "github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotFound means that there is no such link, address or route.
+var ErrNotFound = errors.New("not found")
+
+// ErrExists means that there is one already.
+var ErrExists = errors.New("already exists")
+
+// A Reader looks at one namespace.
+type Reader interface {
+	// Link returns the link of a name. The error matches ErrNotFound.
+	Link(name string) (*Link, error)
+
+	// LinkByIndex returns the link of an index. The error matches ErrNotFound.
+	LinkByIndex(index int) (*Link, error)
+
+	// Links returns all links. It is slow where there are many.
+	Links() ([]*Link, error)
+
+	// Addrs returns the addresses of a link, IPv4 first.
+	Addrs(index int) ([]Addr, error)
+
+	// Routes returns the routes of all tables that leave by a link.
+	Routes(index int) ([]Route, error)
+
+	// RouteTo returns the entry that a packet to an address would match in
+	// the host's tables. The error matches ErrNotFound if there is none.
+	RouteTo(netip.Addr) (Route, error)
+
+	// Known returns a link as this connection last saw it under that name,
+	// and asks for it only if it never did.
+	Known(name string) (*Link, error)
+}
+
+// A Conn is a socket in one namespace. It is not safe for concurrent use.
+type Conn struct {
+	sockets map[int]*nl.SocketHandle
+	known   map[string]*Link // by name, as last seen
+}
+
+var _ Reader = (*Conn)(nil)
+
+// Dial opens a socket in a namespace.
+func Dial(ns *netns.NS) (*Conn, error) {
+	s, err := nl.GetNetlinkSocketAt(vnetns.NsHandle(ns.FD()), vnetns.None(), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open rtnetlink socket in %s: %w", ns.Path(), err)
+	}
+	// Both options are conveniences that every supported kernel has: errors
+	// in words, and dumps filtered by the kernel.
+	_ = s.SetExtAck(true)
+	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
+	return &Conn{
+		sockets: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}},
+		known:   make(map[string]*Link),
+	}, nil
+}
+
+// Close closes the socket.
+func (c *Conn) Close() error {
+	c.sockets[unix.NETLINK_ROUTE].Close()
+	return nil
+}
+
+func (c *Conn) request(msgType, flags int, data ...nl.NetlinkRequestData) *nl.NetlinkRequest {
+	r := nl.NewNetlinkRequest(msgType, flags)
+	r.Sockets = c.sockets
+	for _, d := range data {
+		r.AddData(d)
+	}
+	return r
+}
+
+// do sends a request that is answered by an acknowledgement.
+func (c *Conn) do(msgType, flags int, data ...nl.NetlinkRequestData) error {
+	_, err := c.request(msgType, flags|unix.NLM_F_ACK, data...).Execute(unix.NETLINK_ROUTE, 0)
+	return classify(err)
+}
+
+// get sends a request that is answered by messages of a type.
+func (c *Conn) get(msgType, flags int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, error) {
+	msgs, err := c.request(msgType, flags, data...).Execute(unix.NETLINK_ROUTE, answer)
+	return msgs, classify(err)
+}
+
+// classify adds the package's own errors to those of the kernel.
+func classify(err error) error {
+	for _, errno := range []unix.Errno{unix.ENODEV, unix.ESRCH, unix.EADDRNOTAVAIL, unix.ENOENT} {
+		if errors.Is(err, errno) {
+			return &errClass{ErrNotFound, err}
+		}
+	}
+	if errors.Is(err, unix.EEXIST) {
+		return &errClass{ErrExists, err}
+	}
+	return err
+}
+
+// An errClass reads as the kernel's error and matches both it and its class.
+type errClass struct{ class, err error }
+
+func (e *errClass) Error() string   { return e.err.Error() }
+func (e *errClass) Unwrap() []error { return []error{e.class, e.err} }
+
+func attr(kind int, data []byte) *nl.RtAttr { return nl.NewRtAttr(kind, data) }
+
+func u32(kind int, v uint32) *nl.RtAttr {
+	return attr(kind, binary.NativeEndian.AppendUint32(nil, v))
+}
+
+func u8(kind int, v uint8) *nl.RtAttr { return attr(kind, []byte{v}) }
+
+func str(kind int, s string) *nl.RtAttr { return attr(kind, append([]byte(s), 0)) }
+
+func flag(on bool) uint8 {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+// eachAttr calls f with every attribute of a message after its header.
+func eachAttr(data []byte, f func(kind uint16, value []byte)) error {
+	attrs, err := nl.ParseRouteAttr(data)
+	if err != nil {
+		return err
+	}
+	for _, a := range attrs {
+		f(a.Attr.Type&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), a.Value)
+	}
+	return nil
+}
+
+func text(b []byte) string { return unix.ByteSliceToString(b) }
+
+func num(b []byte) int { return int(binary.NativeEndian.Uint32(b)) }

@@ -1,0 +1,132 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/plumb-cni/plumb/cni"
+)
+
+// The IPAM plugin of a call runs in this process if it is ours, and is executed
+// otherwise (SPEC section 4). Either way it is given the call as it came.
+
+// ipamName is what traces call an IPAM plugin.
+type ipamName string
+
+func (n ipamName) String() string { return string(n) }
+
+// ours returns the IPAM plugin of the call if it is ours.
+func (s *session) ours() IPAM {
+	if s.host.Own == nil {
+		return nil
+	}
+	return s.host.Own(s.Config.IPAM.Type, s.Path)
+}
+
+// ipam calls own with our IPAM plugin, or executes the foreign one.
+func (s *session) ipam(ctx context.Context, own func(IPAM) error) (*cni.Result, error) {
+	var result *cni.Result
+	name := s.Config.IPAM.Type
+	err := s.trace.Time("ipam", ipamName(name), func() (err error) {
+		if p := s.ours(); p != nil {
+			return own(p)
+		}
+		if s.host.Foreign == nil {
+			return cni.Errorf(cni.CodeInvalidConfig, "unknown IPAM plugin %q", name)
+		}
+		result, err = s.host.Foreign.Invoke(ctx, name, s.Request.Request)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("IPAM plugin %s: %w", name, err)
+	}
+	return result, nil
+}
+
+func (s *session) ipamAdd(ctx context.Context) (*cni.Result, error) {
+	var result *cni.Result
+	foreign, err := s.ipam(ctx, func(p IPAM) (err error) {
+		result, err = p.Add(ctx, s.Request)
+		return err
+	})
+	if err != nil {
+		// A foreign plugin that failed is told to delete all the same (SPEC
+		// section 4). Ours leave nothing, and might hold an earlier ADD's.
+		if s.ours() == nil {
+			err = errors.Join(err, s.ipamUndo(context.WithoutCancel(ctx)))
+		}
+		return nil, err
+	}
+	if result == nil {
+		result = foreign
+	}
+	if result == nil || len(result.IPs) == 0 {
+		return nil, cni.Errorf(cni.CodeInvalidConfig, "IPAM plugin %s returned no address", s.Config.IPAM.Type)
+	}
+	return result, nil
+}
+
+func (s *session) ipamCheck(ctx context.Context) error {
+	_, err := s.ipam(ctx, func(p IPAM) error { return p.Check(ctx, s.Request) })
+	return err
+}
+
+func (s *session) ipamDel(ctx context.Context) (released []netip.Addr, err error) {
+	call := *s.Request.Request
+	call.Verb = cni.VerbDel // also when it undoes an ADD
+	del := &session{Request: &Request{Request: &call, Config: s.Config, Args: s.Args, Owner: s.Owner}, host: s.host, trace: s.trace}
+	_, err = del.ipam(ctx, func(p IPAM) (err error) {
+		released, err = p.Del(ctx, del.Request)
+		return err
+	})
+	return released, err
+}
+
+func (s *session) ipamUndo(ctx context.Context) error {
+	_, err := s.ipamDel(ctx)
+	return err
+}
+
+func (s *session) ipamGC(ctx context.Context) (released []netip.Addr, err error) {
+	_, err = s.ipam(ctx, func(p IPAM) (err error) {
+		released, err = p.GC(ctx, s.Request)
+		return err
+	})
+	return released, err
+}
+
+func (s *session) ipamStatus(ctx context.Context) error {
+	_, err := s.ipam(ctx, func(p IPAM) error { return p.Status(ctx, s.Request) })
+	return err
+}
+
+// FromIPAM returns the plugin that serves an IPAM plugin's verbs to callers
+// that execute it.
+func FromIPAM(p IPAM, keys ...string) Plugin {
+	return Plugin{
+		name: p.Name(),
+		keys: func() []string { return keys },
+		serve: func(ctx context.Context, s *session) (*cni.Result, error) {
+			switch s.Verb {
+			case cni.VerbAdd:
+				return p.Add(ctx, s.Request)
+			case cni.VerbCheck:
+				return nil, p.Check(ctx, s.Request)
+			case cni.VerbDel:
+				_, err := p.Del(ctx, s.Request)
+				return nil, err
+			case cni.VerbGC:
+				if !s.Config.HasValid {
+					return nil, nil
+				}
+				_, err := p.GC(ctx, s.Request)
+				return nil, err
+			case cni.VerbStatus:
+				return nil, p.Status(ctx, s.Request)
+			}
+			return nil, cni.Errorf(cni.CodeInvalidEnvironment, "unknown CNI_COMMAND %q", s.Verb)
+		},
+	}
+}

@@ -1,0 +1,165 @@
+// Package iface plans what interface plugins have in common: a container's
+// interface with its addresses and routes.
+package iface
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/plugin"
+	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/state/addr"
+	"github.com/plumb-cni/plumb/state/link"
+	"github.com/plumb-cni/plumb/state/route"
+	"github.com/plumb-cni/plumb/state/sysctl"
+)
+
+// An Interface is a container's interface that is to be given addresses. It
+// has to be down until then: what is set before link-up holds from the first
+// moment, and the kernel announces the addresses when the link comes up.
+type Interface struct {
+	Name   string
+	Within state.Key // the object that the interface vanishes with
+
+	// DAD makes an IPv6 address wait for duplicate address detection (RFC
+	// 4862) before it can be used.
+	DAD bool
+
+	// AcceptRA says whether to listen to router advertisements. nil leaves
+	// it to the kernel, unless there is an IPv6 address already.
+	AcceptRA *bool
+
+	// NoPrefixRoute leaves the subnets without a route over the interface.
+	NoPrefixRoute bool
+}
+
+// Configure plans the addresses of a result and the link's coming up.
+func (i Interface) Configure(result *cni.Result) state.Plan {
+	plan := state.Plan{i.settings(result)}
+	for _, ip := range result.IPs {
+		plan = append(plan, state.On(i.Within, addr.Address{
+			NS: state.Sandbox, Link: i.Name, Prefix: ip.Address, NoDAD: !i.DAD, NoPrefixRoute: i.NoPrefixRoute,
+		}))
+	}
+	plan = append(plan, state.On(i.Within, link.Up{NS: state.Sandbox, Link: i.Name}))
+	if i.DAD && has6(result) {
+		plan = append(plan, state.On(i.Within, addr.Settled{NS: state.Sandbox, Link: i.Name}))
+	}
+	return plan
+}
+
+func has6(result *cni.Result) bool {
+	return slices.ContainsFunc(result.IPs, func(ip cni.IP) bool { return ip.Address.Addr().Is6() })
+}
+
+// settings plans the sysctls that have to be set before the link is up.
+func (i Interface) settings(result *cni.Result) state.Step {
+	v4, v6 := "ipv4/conf/"+i.Name+"/", "ipv6/conf/"+i.Name+"/"
+	values := []sysctl.Setting{{Name: v4 + "arp_notify", Value: "1"}}
+	if has6(result) {
+		values = append(values,
+			sysctl.Setting{Name: "ipv6/conf/lo/disable_ipv6", Value: "0"},
+			sysctl.Setting{Name: v6 + "disable_ipv6", Value: "0"},
+			sysctl.Setting{Name: v6 + "keep_addr_on_down", Value: "1"},
+			sysctl.Setting{Name: v6 + "ndisc_notify", Value: "1"},
+			sysctl.Setting{Name: v6 + "accept_dad", Value: number(i.DAD)},
+		)
+		if i.DAD {
+			values = append(values, sysctl.Setting{Name: v6 + "enhanced_dad", Value: "1"})
+		}
+	}
+	switch {
+	case i.AcceptRA != nil && *i.AcceptRA:
+		// 2 listens even where the container forwards.
+		values = append(values, sysctl.Setting{Name: v6 + "accept_ra", Value: "2"})
+	case i.AcceptRA != nil || has6(result):
+		values = append(values, sysctl.Setting{Name: v6 + "accept_ra", Value: "0"})
+	}
+	return state.On(i.Within, sysctl.Settings{NS: state.Sandbox, Values: values, Initial: true})
+}
+
+func number(on bool) string {
+	if on {
+		return "1"
+	}
+	return "0"
+}
+
+// Routes plans the routes of a result. One without a gateway takes that of the
+// first address of its family.
+func (i Interface) Routes(result *cni.Result) state.Plan {
+	var plan state.Plan
+	for _, r := range result.Routes {
+		plan = append(plan, state.On(i.Within, route.From(r, i.Name, gateway(result, r.Dst.Addr().Is4()))))
+	}
+	return plan
+}
+
+func gateway(result *cni.Result, is4 bool) netip.Addr {
+	for _, ip := range result.IPs {
+		if ip.Address.Addr().Is4() == is4 && ip.Gateway.IsValid() {
+			return ip.Gateway
+		}
+	}
+	return netip.Addr{}
+}
+
+// Forwarding plans that the host forwards packets of the families of a
+// result's addresses.
+func Forwarding(result *cni.Result) state.Plan {
+	var plan state.Plan
+	forward := func(name string) {
+		plan = append(plan, state.Share(sysctl.Settings{NS: state.Host, Values: []sysctl.Setting{{Name: name, Value: "1"}}}))
+	}
+	if slices.ContainsFunc(result.IPs, func(ip cni.IP) bool { return ip.Address.Addr().Is4() }) {
+		forward("ipv4/ip_forward")
+	}
+	if has6(result) {
+		forward("ipv6/conf/all/forwarding")
+	}
+	return plan
+}
+
+// HostEnd returns the name of the host's end of a veth pair: on CHECK and DEL
+// the one that ADD reported, which another implementation may have chosen. The
+// links named besides are others.
+func HostEnd(r *plugin.Request, others ...string) string {
+	for _, name := range r.PreviousHost() {
+		if strings.HasPrefix(name, "veth") && !slices.Contains(others, name) {
+			return name
+		}
+	}
+	return link.HostName(r.Owner)
+}
+
+// MAC returns the hardware address that the container's interface has to have:
+// on CHECK the one that ADD reported, which a later plugin may have chosen,
+// and otherwise the requested one, nil for any.
+func MAC(r *plugin.Request, requested net.HardwareAddr) net.HardwareAddr {
+	previous, ok := r.Previous()
+	if !ok {
+		return requested
+	}
+	mac, err := net.ParseMAC(previous.MAC)
+	if err != nil {
+		return nil
+	}
+	return mac
+}
+
+// Footprint names both ends of a veth pair. Either is enough to remove it; the
+// sandbox's is for one whose other end has a name that nobody knows any more.
+func Footprint(r *plugin.Request, others ...string) []state.Key {
+	return []state.Key{link.SandboxKey(r.IfName), link.Key(link.HostName(r.Owner)), link.Key(HostEnd(r, others...))}
+}
+
+// MTU refuses a size that no Ethernet device can have. 0 means unset.
+func MTU(mtu int) error {
+	if mtu != 0 && (mtu < 68 || mtu > 65535) {
+		return cni.Errorf(cni.CodeInvalidConfig, "mtu %d is out of range; a veth takes 68 to 65535 bytes", mtu)
+	}
+	return nil
+}

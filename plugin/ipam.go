@@ -1,0 +1,34 @@
+package plugin
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/plumb-cni/plumb/cni"
+)
+
+// An IPAM allocates addresses for interface plugins (SPEC section 4).
+// Allocation is not kernel state: these methods act, and the engine has no
+// part in it.
+type IPAM interface {
+	// Name is the type under which configurations ask for the plugin.
+	Name() string
+
+	// Add allocates and returns addresses, routes and DNS, without
+	// interfaces. When it fails nothing stays allocated.
+	Add(ctx context.Context, r *Request) (*cni.Result, error)
+
+	// Check fails if the attachment no longer holds what prevResult says.
+	Check(ctx context.Context, r *Request) error
+
+	// Del releases whatever the attachment holds and returns it. Nothing
+	// held is success. The configuration may have been edited since ADD.
+	Del(ctx context.Context, r *Request) (released []netip.Addr, err error)
+
+	// GC releases what no attachment in r.Config.Valid holds, and returns
+	// it. It is called only if r.Config.HasValid.
+	GC(ctx context.Context, r *Request) (released []netip.Addr, err error)
+
+	// Status fails with cni.CodeUnavailable if Add could not succeed now.
+	Status(ctx context.Context, r *Request) error
+}

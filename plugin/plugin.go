@@ -1,0 +1,147 @@
+// Package plugin turns the declaration of a plugin into its verbs.
+//
+// An interface or chained plugin is a [Def]: what it wants of the kernel, and
+// the names of what it may leave there. An IPAM plugin is an [IPAM]. Both
+// become a [Plugin], which serves calls within a [Host].
+package plugin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/state"
+)
+
+// A Plugin is a plugin of ours, ready to serve any verb.
+type Plugin struct {
+	name  string
+	keys  func() []string
+	serve func(context.Context, *session) (*cni.Result, error)
+}
+
+// Name is the type under which configurations ask for the plugin.
+func (p Plugin) Name() string { return p.name }
+
+// Keys returns the configuration keys that the plugin understands beyond those
+// of the specification, nested ones with dots.
+func (p Plugin) Keys() []string { return p.keys() }
+
+// A Host is what a process offers to the plugins that run in it. The zero Host
+// serves plugins that need no IPAM.
+type Host struct {
+	// Own returns the IPAM plugin of ours that a configuration means by a
+	// type, or nil if it means a foreign program on the path.
+	Own func(ipam string, path []string) IPAM
+
+	// Foreign executes IPAM plugins that are not ours.
+	Foreign Invoker
+
+	// Records is where attachments are recorded.
+	Records state.Records
+
+	// Log, if set, is told about every verb that was served.
+	Log func(Entry)
+
+	// Before, if set, is called before each step of an ADD. Tests end the
+	// process there.
+	Before func(state.Step)
+}
+
+// An Invoker executes a foreign plugin and returns the result of its ADD.
+type Invoker interface {
+	Invoke(ctx context.Context, plugin string, call *cni.Request) (*cni.Result, error)
+}
+
+// An Entry tells what serving one verb did and how long it took.
+type Entry struct {
+	Time      time.Time         `json:"time"`
+	Plugin    string            `json:"plugin"`
+	Verb      cni.Verb          `json:"verb"`
+	Network   string            `json:"network,omitempty"`
+	Container string            `json:"container,omitempty"`
+	Interface string            `json:"interface,omitempty"`
+	NetNS     string            `json:"netns,omitempty"`
+	Millis    float64           `json:"ms"`
+	Steps     []state.TraceStep `json:"steps,omitempty"`
+	Error     string            `json:"error,omitempty"`
+	Code      cni.Code          `json:"code,omitempty"`
+}
+
+// A session is the serving of one call.
+type session struct {
+	*Request
+	host  *Host
+	trace *state.Trace
+}
+
+// Serve serves a call of any verb but VERSION. Only ADD has a result.
+//
+// A failure is a *cni.Error: of a code of the specification, or one of
+// package state's, or cni.CodeInternal. Its details name the plugin, the verb
+// and the attachment.
+func (p Plugin) Serve(ctx context.Context, h *Host, call *cni.Request) (*cni.Result, error) {
+	start := time.Now()
+	s := &session{host: h}
+	if h.Log != nil {
+		s.trace = new(state.Trace)
+	}
+	r, err := NewRequest(call)
+	var result *cni.Result
+	if err == nil {
+		s.Request = r
+		result, err = p.serve(ctx, s)
+	}
+	if err != nil {
+		err = p.explain(call, r, err)
+	}
+	if h.Log != nil {
+		h.Log(p.entry(call, r, s.trace, start, err))
+	}
+	return result, err
+}
+
+// explain adds to an error what it happened to.
+func (p Plugin) explain(call *cni.Request, r *Request, err error) error {
+	e := cni.AsError(err)
+	about := fmt.Sprintf("plugin %s, %s", p.name, call.Verb)
+	if r != nil {
+		about += ", network " + r.Config.Name
+	}
+	if call.ContainerID != "" {
+		about += ", container " + call.ContainerID
+	}
+	if call.IfName != "" {
+		about += ", interface " + call.IfName
+	}
+	if e.Details != "" {
+		about = e.Details + " (" + about + ")"
+	}
+	return e.WithDetails(about)
+}
+
+func (p Plugin) entry(call *cni.Request, r *Request, trace *state.Trace, start time.Time, err error) Entry {
+	e := Entry{
+		Time: start, Plugin: p.name, Verb: call.Verb,
+		Container: call.ContainerID, Interface: call.IfName, NetNS: call.NetNS,
+		Millis: float64(time.Since(start).Microseconds()) / 1000, Steps: trace.Steps,
+	}
+	if r != nil {
+		e.Network = r.Config.Name
+	}
+	if err != nil {
+		e.Error, e.Code = err.Error(), cni.AsError(err).Code
+	}
+	return e
+}
+
+// decode decodes a plugin's own keys of a configuration.
+func decode[C any](r *Request) (*C, error) {
+	c := new(C)
+	if err := json.Unmarshal(r.Config.Raw, c); err != nil {
+		return nil, cni.Errorf(cni.CodeDecode, "decode configuration: %w", err)
+	}
+	return c, nil
+}

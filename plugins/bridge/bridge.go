@@ -1,0 +1,119 @@
+// Package bridge connects containers of a host to a virtual switch on it, which
+// may be their router as well.
+package bridge
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/plugin"
+	"github.com/plumb-cni/plumb/plugin/iface"
+	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/state/addr"
+	"github.com/plumb-cni/plumb/state/link"
+	"github.com/plumb-cni/plumb/state/sysctl"
+)
+
+// New returns the plugin.
+func New() plugin.Plugin {
+	return plugin.New(plugin.Def[Config]{
+		Name:       "bridge",
+		Validate:   validate,
+		Links:      links,
+		Desired:    desired,
+		Interfaces: interfaces,
+		Footprint:  footprint,
+		Kinds:      []state.Kind{link.Kind{}},
+	})
+}
+
+func links(_ context.Context, c *Config, r *plugin.Request, _ state.Reader) (state.Plan, error) {
+	requested, err := c.mac(r)
+	if err != nil {
+		return nil, err
+	}
+	conf := "ipv6/conf/" + c.bridge() + "/"
+	settings := sysctl.Settings{NS: state.Host, Initial: true, Optional: true, Values: []sysctl.Setting{
+		// The addresses and routes of the bridge are ours to give.
+		{Name: conf + "accept_ra", Value: "0"},
+	}}
+	if !c.EnableDAD {
+		settings.Values = append(settings.Values, sysctl.Setting{Name: conf + "accept_dad", Value: "0"})
+	}
+	return state.Plan{
+		state.Share(link.Bridge{Name: c.bridge(), MTU: c.MTU, Promiscuous: c.PromiscMode}),
+		state.Share(settings),
+		state.Own(link.Veth{
+			Owner:         r.Owner,
+			Name:          hostEnd(c, r),
+			Peer:          r.IfName,
+			MAC:           iface.MAC(r, requested),
+			MTU:           c.MTU,
+			Bridge:        c.bridge(),
+			Hairpin:       c.HairpinMode,
+			Isolated:      c.PortIsolation,
+			NoIPv6Address: true,
+		}),
+	}, nil
+}
+
+// desired gives the container its addresses, if there is IPAM, and the bridge
+// the gateways'.
+func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result, _ state.Reader) (state.Plan, error) {
+	if c.DisableContainerInterface {
+		return nil, nil
+	}
+	inside := iface.Interface{Name: r.IfName, Within: link.Key(hostEnd(c, r)), DAD: c.EnableDAD, AcceptRA: c.AcceptRA}
+	if r.Config.IPAM.Type == "" {
+		return inside.Configure(result), nil
+	}
+
+	c.complete(result)
+	var plan state.Plan
+	if c.gateway() {
+		for _, ip := range result.IPs {
+			plan = append(plan, state.Share(addr.Gateway{
+				Link: c.bridge(), Prefix: netip.PrefixFrom(ip.Gateway, ip.Address.Bits()),
+				Force: c.ForceAddress, DAD: c.EnableDAD,
+			}))
+		}
+		plan = append(plan, iface.Forwarding(result)...)
+	}
+	plan = append(plan, inside.Configure(result)...)
+	return append(plan, inside.Routes(result)...), nil
+}
+
+// complete adds to a result of IPAM the gateways, by default the first address
+// of a subnet, and the default routes that the configuration asks for.
+func (c *Config) complete(result *cni.Result) {
+	for i := range result.IPs {
+		ip := &result.IPs[i]
+		if c.gateway() && !ip.Gateway.IsValid() {
+			ip.Gateway = ip.Address.Masked().Addr().Next()
+		}
+		if !c.IsDefaultGateway {
+			continue
+		}
+		everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if ip.Address.Addr().Is6() {
+			everywhere = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		if !slices.ContainsFunc(result.Routes, func(r cni.Route) bool { return r.Dst == everywhere }) {
+			result.Routes = append(result.Routes, cni.Route{Dst: everywhere, GW: ip.Gateway})
+		}
+	}
+}
+
+// hostEnd returns the name of the pair's end on the host, which a bridge called
+// veth-something must not be taken for.
+func hostEnd(c *Config, r *plugin.Request) string { return iface.HostEnd(r, c.bridge()) }
+
+func interfaces(c *Config, r *plugin.Request) []state.Key {
+	return []state.Key{link.Key(c.bridge()), link.Key(hostEnd(c, r)), link.SandboxKey(r.IfName)}
+}
+
+func footprint(c *Config, r *plugin.Request) []state.Key {
+	return iface.Footprint(r, c.bridge())
+}

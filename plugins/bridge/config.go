@@ -1,0 +1,141 @@
+package bridge
+
+import (
+	"encoding/json"
+	"net"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/plugin"
+	"github.com/plumb-cni/plumb/plugin/iface"
+)
+
+// defaultBridge is the name of a bridge that no configuration names.
+const defaultBridge = "cni0"
+
+// A Config holds the keys of a bridge configuration.
+type Config struct {
+	// Bridge is the name of the bridge; empty means cni0.
+	Bridge string `json:"bridge"`
+
+	// IsGateway gives the bridge the gateway's address.
+	IsGateway bool `json:"isGateway"`
+
+	// IsDefaultGateway also routes everything of the container there.
+	IsDefaultGateway bool `json:"isDefaultGateway"`
+
+	// ForceAddress replaces an address of the bridge that is in the way.
+	ForceAddress bool `json:"forceAddress"`
+
+	// IPMasq hides the container's address from what lies outside its
+	// subnet.
+	IPMasq bool `json:"ipMasq"`
+
+	// IPMasqBackend is "nftables" or "iptables"; empty takes nftables where
+	// the kernel has it.
+	IPMasqBackend string `json:"ipMasqBackend"`
+
+	// MTU of the pair's ends, and of the bridge if it is made now, in bytes;
+	// 0 is the kernel's default.
+	MTU int `json:"mtu"`
+
+	// HairpinMode lets a container reach itself through the bridge.
+	HairpinMode bool `json:"hairpinMode"`
+
+	// PromiscMode makes the bridge promiscuous.
+	PromiscMode bool `json:"promiscMode"`
+
+	// EnableDAD makes IPv6 addresses wait for duplicate address detection.
+	EnableDAD bool `json:"enabledad"`
+
+	// DisableContainerInterface leaves the container's end down.
+	DisableContainerInterface bool `json:"disableContainerInterface"`
+
+	// PortIsolation keeps containers from reaching each other through the
+	// bridge.
+	PortIsolation bool `json:"portIsolation"`
+
+	// AcceptRA says whether the container listens to IPv6 router
+	// advertisements. Unset is the kernel's default, but no if IPAM gives
+	// an IPv6 address.
+	AcceptRA *bool `json:"acceptRA"`
+
+	Args struct {
+		CNI struct {
+			MAC string `json:"mac"` // comes before MAC of CNI_ARGS
+		} `json:"cni"`
+	} `json:"args"`
+	RuntimeConfig struct {
+		MAC string `json:"mac"` // comes before both
+	} `json:"runtimeConfig"`
+
+	// Keys of the reference that are not served yet, and refused.
+	VLAN                int             `json:"vlan"`
+	VLANTrunk           json.RawMessage `json:"vlanTrunk"`
+	PreserveDefaultVLAN bool            `json:"preserveDefaultVlan"`
+	MACSpoofChk         bool            `json:"macspoofchk"`
+}
+
+func (c *Config) bridge() string {
+	if c.Bridge == "" {
+		return defaultBridge
+	}
+	return c.Bridge
+}
+
+func (c *Config) gateway() bool { return c.IsGateway || c.IsDefaultGateway }
+
+// mac returns the requested hardware address of the container's interface, nil
+// for none.
+func (c *Config) mac(r *plugin.Request) (net.HardwareAddr, error) {
+	fromArgs, _ := r.Args.Get("MAC")
+	for _, source := range []struct {
+		key, value string
+		code       cni.Code
+	}{
+		{"runtimeConfig.mac", c.RuntimeConfig.MAC, cni.CodeInvalidConfig},
+		{"args.cni.mac", c.Args.CNI.MAC, cni.CodeInvalidConfig},
+		{"MAC of CNI_ARGS", fromArgs, cni.CodeInvalidEnvironment},
+	} {
+		if source.value == "" {
+			continue
+		}
+		mac, err := net.ParseMAC(source.value)
+		if err != nil || len(mac) != 6 {
+			return nil, cni.Errorf(source.code, `%s: %q is not a hardware address, which looks like "c2:11:22:33:44:55"`, source.key, source.value)
+		}
+		if mac[0]&1 != 0 {
+			return nil, cni.Errorf(source.code, "%s: %s is a group's address, which no interface can have; its first byte has to be even", source.key, mac)
+		}
+		return mac, nil
+	}
+	return nil, nil
+}
+
+func validate(c *Config, r *plugin.Request) error {
+	if err := cni.ValidateIfName(c.bridge()); err != nil {
+		return cni.Errorf(cni.CodeInvalidConfig, "bridge %q is not a name for an interface: 1 to 15 bytes without slash, colon and space", c.bridge())
+	}
+	if err := r.Args.Check("MAC", "IP", "GATEWAY"); err != nil {
+		return err
+	}
+	if _, err := c.mac(r); err != nil {
+		return err
+	}
+	if c.HairpinMode && c.PromiscMode {
+		return cni.Errorf(cni.CodeInvalidConfig, "hairpinMode and promiscMode exclude each other; set one of them")
+	}
+	if c.DisableContainerInterface && r.Config.IPAM.Type != "" {
+		return cni.Errorf(cni.CodeInvalidConfig, "disableContainerInterface leaves no interface to give addresses to; remove it, or ipam")
+	}
+	for _, refused := range []struct {
+		key string
+		set bool
+	}{
+		{"vlan", c.VLAN != 0}, {"vlanTrunk", c.VLANTrunk != nil}, {"macspoofchk", c.MACSpoofChk},
+	} {
+		if refused.set {
+			return cni.Errorf(cni.CodeUnsupportedField, "key %q is not supported yet", refused.key)
+		}
+	}
+	return iface.MTU(c.MTU)
+}

@@ -1,0 +1,117 @@
+// Package ptp connects a container to the host by a pair of virtual Ethernet
+// devices, over which all its traffic is routed.
+package ptp
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/plugin"
+	"github.com/plumb-cni/plumb/plugin/iface"
+	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/state/addr"
+	"github.com/plumb-cni/plumb/state/link"
+	"github.com/plumb-cni/plumb/state/route"
+	"github.com/plumb-cni/plumb/state/sysctl"
+)
+
+// A Config holds the keys of a ptp configuration.
+type Config struct {
+	// IPMasq hides the container's address from what lies outside its
+	// subnet.
+	IPMasq bool `json:"ipMasq"`
+
+	// IPMasqBackend is "nftables" or "iptables"; empty takes nftables where
+	// the kernel has it.
+	IPMasqBackend string `json:"ipMasqBackend"`
+
+	// MTU of both ends in bytes; 0 is the kernel's default.
+	MTU int `json:"mtu"`
+
+	// AcceptRA says whether the container listens to IPv6 router
+	// advertisements. Unset is the kernel's default, but no if IPAM gives
+	// an IPv6 address.
+	AcceptRA *bool `json:"acceptRA"`
+}
+
+// New returns the plugin.
+func New() plugin.Plugin {
+	return plugin.New(plugin.Def[Config]{
+		Name:       "ptp",
+		Validate:   validate,
+		Links:      links,
+		Desired:    desired,
+		Interfaces: interfaces,
+		Footprint:  footprint,
+		Kinds:      []state.Kind{link.Kind{}},
+	})
+}
+
+func validate(c *Config, r *plugin.Request) error {
+	if r.Config.IPAM.Type == "" {
+		return cni.Errorf(cni.CodeInvalidConfig, `ipam.type is missing: ptp routes to addresses, which an IPAM plugin has to give; "host-local" is one`)
+	}
+	return iface.MTU(c.MTU)
+}
+
+func links(_ context.Context, c *Config, r *plugin.Request, _ state.Reader) (state.Plan, error) {
+	return state.Plan{state.Own(link.Veth{
+		Owner: r.Owner,
+		Name:  iface.HostEnd(r),
+		Peer:  r.IfName,
+		MAC:   iface.MAC(r, nil),
+		MTU:   c.MTU,
+	})}, nil
+}
+
+// desired routes everything through the gateway, which is the host end: a veth
+// is not a point-to-point device to the kernel, so the container is given its
+// subnet's prefix without a route to it, a route to the gateway alone, and the
+// subnet behind that.
+func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result, _ state.Reader) (state.Plan, error) {
+	host := iface.HostEnd(r)
+	pair := link.Key(host)
+	inside := iface.Interface{Name: r.IfName, Within: pair, AcceptRA: c.AcceptRA, NoPrefixRoute: true}
+
+	plan := iface.Forwarding(result)
+	plan = append(plan, state.On(pair, sysctl.Settings{
+		// A router that checks whether its own address is taken is late
+		// for the container's first packets.
+		NS: state.Host, Initial: true, Optional: true,
+		Values: []sysctl.Setting{{Name: "ipv6/conf/" + host + "/accept_dad", Value: "0"}},
+	}))
+	for _, ip := range result.IPs {
+		if !ip.Gateway.IsValid() {
+			return nil, cni.Errorf(cni.CodeInvalidConfig,
+				"address %s has no gateway, through which ptp routes everything; give it one in ipam", ip.Address)
+		}
+		plan = append(plan,
+			state.On(pair, addr.Address{NS: state.Host, Link: host, Prefix: single(ip.Gateway)}),
+			state.On(pair, route.Route{
+				NS: state.Host, Link: host, Dst: single(ip.Address.Addr()), Scope: route.ScopeHost, TakeOver: true,
+			}),
+		)
+	}
+	plan = append(plan, inside.Configure(result)...)
+	for _, ip := range result.IPs {
+		plan = append(plan,
+			state.On(pair, route.Route{
+				NS: state.Sandbox, Link: r.IfName, Dst: single(ip.Gateway), Scope: route.ScopeLink, Src: ip.Address.Addr(),
+			}),
+			state.On(pair, route.Route{
+				NS: state.Sandbox, Link: r.IfName, Dst: ip.Address.Masked(), Gateway: ip.Gateway, Src: ip.Address.Addr(),
+			}),
+		)
+	}
+	return append(plan, inside.Routes(result)...), nil
+}
+
+// single returns the prefix that holds one address alone.
+func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+func interfaces(_ *Config, r *plugin.Request) []state.Key {
+	return []state.Key{link.Key(iface.HostEnd(r)), link.SandboxKey(r.IfName)}
+}
+
+func footprint(_ *Config, r *plugin.Request) []state.Key { return iface.Footprint(r) }

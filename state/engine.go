@@ -1,0 +1,103 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// An Engine applies, compares and removes plans for one owner and one verb.
+// It is the only writer of kernel state.
+type Engine struct {
+	Kernel *Kernel
+	Owner  Owner
+	Trace  *Trace // nil records nothing
+
+	// Before, if set, is called before each step of Apply. Tests end the
+	// process there.
+	Before func(Step)
+}
+
+// Apply makes every step of a plan be so. When one fails, what the others did
+// is undone in reverse and the errors of that are joined. Otherwise Apply
+// returns how to undo it all, for the failure of something later.
+func (e *Engine) Apply(ctx context.Context, plan Plan) (Undo, error) {
+	var undos []Undo
+	undo := func(ctx context.Context) error {
+		var errs []error
+		for _, u := range slices.Backward(undos) {
+			errs = append(errs, u(ctx))
+		}
+		return errors.Join(errs...)
+	}
+	for _, s := range plan {
+		if e.Before != nil {
+			e.Before(s)
+		}
+		err := e.Trace.Time("ensure", s.Key(), func() error {
+			u, err := s.Ensure(ctx, e.Kernel)
+			if u != nil && !s.Shared {
+				undos = append(undos, u)
+			}
+			return err
+		})
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			// Undoing has to work even if ctx is why we stop.
+			err = fmt.Errorf("%s: %w", s.Key(), err)
+			return nil, errors.Join(err, undo(context.WithoutCancel(ctx)))
+		}
+	}
+	return undo, nil
+}
+
+// Diff compares a plan with what is there.
+func (e *Engine) Diff(ctx context.Context, plan Plan) ([]Drift, error) {
+	var drifts []Drift
+	r := e.Kernel.Reader()
+	for _, s := range plan {
+		err := e.Trace.Time("diff", s.Key(), func() error {
+			d, err := s.Diff(ctx, r)
+			drifts = append(drifts, d...)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Key(), err)
+		}
+	}
+	return drifts, nil
+}
+
+// Remove removes the objects of the given keys as far as they are the owner's,
+// in the order of kinds and within a kind in reverse. It attempts all and
+// joins the errors.
+func (e *Engine) Remove(ctx context.Context, kinds []Kind, keys []Key) error {
+	var errs []error
+	for _, kind := range kinds {
+		for i, key := range slices.Backward(keys) {
+			if key.Kind != kind.Kind() || slices.Contains(keys[:i], key) {
+				continue
+			}
+			err := e.Trace.Time("remove", key, func() error {
+				return kind.Remove(ctx, e.Kernel, key, e.Owner)
+			})
+			if err != nil {
+				errs = append(errs, fmt.Errorf("remove %s: %w", key, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Describe writes drifts as one line.
+func Describe(drifts []Drift) string {
+	lines := make([]string, len(drifts))
+	for i, d := range drifts {
+		lines[i] = d.String()
+	}
+	return strings.Join(lines, "; ")
+}

@@ -1,0 +1,152 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/plumb-cni/plumb/internal/netns"
+	"github.com/plumb-cni/plumb/internal/nftconn"
+	"github.com/plumb-cni/plumb/internal/rtnl"
+)
+
+// A Reader looks at the kernel. Plans are made and compared with one.
+type Reader interface {
+	// Route returns the links, addresses and routes of a namespace. The
+	// error matches ErrNoSandbox if the sandbox is gone.
+	Route(NS) (rtnl.Reader, error)
+
+	// NFT returns the packet filter of the host's namespace.
+	NFT() (nftconn.Reader, error)
+
+	// In runs f in a namespace, for what is read from /proc/sys/net.
+	In(ns NS, f func() error) error
+}
+
+// ErrNoSandbox means that there is no sandbox to look into: none was named, or
+// the namespace is gone.
+var ErrNoSandbox = errors.New("sandbox is gone")
+
+// A Kernel gives access to the two namespaces of one attachment for one verb.
+// Sockets are opened in their namespace when first asked for and kept until
+// Close, one a namespace and protocol. A Kernel is not safe for concurrent
+// use.
+type Kernel struct {
+	host, sandbox *netns.NS // sandbox is nil when it is gone
+
+	route map[NS]*rtnl.Conn
+	nft   *nftconn.Conn
+}
+
+var _ Reader = readOnly{}
+
+// OpenKernel opens the host's namespace, which is the calling thread's, and
+// the sandbox at a path. A sandbox that is gone, or an empty path, is not an
+// error here but ErrNoSandbox where it is needed.
+func OpenKernel(sandbox string) (*Kernel, error) {
+	host, err := netns.Current()
+	if err != nil {
+		return nil, err
+	}
+	k := &Kernel{host: host, route: make(map[NS]*rtnl.Conn, 2)}
+	if sandbox == "" {
+		return k, nil
+	}
+	k.sandbox, err = netns.Open(sandbox)
+	if err != nil && !errors.Is(err, netns.ErrGone) {
+		k.Close()
+		return nil, err
+	}
+	return k, nil
+}
+
+// Close closes every socket and both namespaces.
+func (k *Kernel) Close() error {
+	var errs []error
+	for _, c := range k.route {
+		errs = append(errs, c.Close())
+	}
+	if k.nft != nil {
+		errs = append(errs, k.nft.Close())
+	}
+	for _, ns := range []*netns.NS{k.host, k.sandbox} {
+		if ns != nil {
+			errs = append(errs, ns.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Namespace returns one of the two namespaces, or ErrNoSandbox.
+func (k *Kernel) Namespace(ns NS) (*netns.NS, error) {
+	if ns == Host {
+		return k.host, nil
+	}
+	if k.sandbox == nil {
+		return nil, ErrNoSandbox
+	}
+	return k.sandbox, nil
+}
+
+// LeaveSandbox treats the sandbox as gone from now on.
+func (k *Kernel) LeaveSandbox() error {
+	var errs []error
+	if c, ok := k.route[Sandbox]; ok {
+		errs = append(errs, c.Close())
+		delete(k.route, Sandbox)
+	}
+	if k.sandbox != nil {
+		errs = append(errs, k.sandbox.Close())
+		k.sandbox = nil
+	}
+	return errors.Join(errs...)
+}
+
+// Route returns the socket for links, addresses and routes in a namespace.
+func (k *Kernel) Route(ns NS) (*rtnl.Conn, error) {
+	if c, ok := k.route[ns]; ok {
+		return c, nil
+	}
+	n, err := k.Namespace(ns)
+	if err != nil {
+		return nil, err
+	}
+	c, err := rtnl.Dial(n)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", ns, err)
+	}
+	k.route[ns] = c
+	return c, nil
+}
+
+// NFT returns the socket for nftables in the host's namespace.
+func (k *Kernel) NFT() (*nftconn.Conn, error) {
+	if k.nft == nil {
+		c, err := nftconn.Dial(k.host)
+		if err != nil {
+			return nil, err
+		}
+		k.nft = c
+	}
+	return k.nft, nil
+}
+
+// In runs f in a namespace: on the calling thread in the host's, which it is
+// in, and on a thread that is thrown away in the sandbox.
+func (k *Kernel) In(ns NS, f func() error) error {
+	if ns == Host {
+		return f()
+	}
+	n, err := k.Namespace(ns)
+	if err != nil {
+		return err
+	}
+	return n.Do(f)
+}
+
+// Reader returns the kernel for reading only.
+func (k *Kernel) Reader() Reader { return readOnly{k} }
+
+type readOnly struct{ *Kernel }
+
+func (r readOnly) Route(ns NS) (rtnl.Reader, error) { return r.Kernel.Route(ns) }
+func (r readOnly) NFT() (nftconn.Reader, error)     { return r.Kernel.NFT() }

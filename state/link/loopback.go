@@ -1,0 +1,82 @@
+package link
+
+import (
+	"context"
+	"errors"
+
+	"github.com/plumb-cni/plumb/internal/rtnl"
+	"github.com/plumb-cni/plumb/state"
+)
+
+// LoopbackName is the name of the loopback device of every namespace.
+const LoopbackName = "lo"
+
+// Loopback is the sandbox's loopback device being up. Every namespace is born
+// with one that is down.
+type Loopback struct{}
+
+var _ state.Resource = Loopback{}
+
+// LoopbackKey names the state.
+func LoopbackKey() state.Key {
+	return state.Key{NS: state.Sandbox, Kind: loopbackKindName, Name: LoopbackName}
+}
+
+const loopbackKindName = "loopback"
+
+// Key names the state.
+func (Loopback) Key() state.Key { return LoopbackKey() }
+
+// Ensure sets the device up.
+func (Loopback) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
+	conn, err := k.Route(state.Sandbox)
+	if err != nil {
+		return nil, err
+	}
+	lo, err := conn.Known(LoopbackName)
+	if err != nil || lo.Up {
+		return nil, err
+	}
+	if err := conn.SetLink(lo.Index, rtnl.Change{Up: ptr(true)}); err != nil {
+		return nil, err
+	}
+	return func(context.Context) error { return conn.SetLink(lo.Index, rtnl.Change{Up: ptr(false)}) }, nil
+}
+
+// Diff reports a device that is down.
+func (l Loopback) Diff(ctx context.Context, r state.Reader) ([]state.Drift, error) {
+	drifts, err := Up{NS: state.Sandbox, Link: LoopbackName}.Diff(ctx, r)
+	for i := range drifts {
+		drifts[i].Key = l.Key()
+	}
+	return drifts, err
+}
+
+// LoopbackKind sets the loopback device down again.
+type LoopbackKind struct{}
+
+var _ state.Kind = LoopbackKind{}
+
+// Kind returns "loopback".
+func (LoopbackKind) Kind() string { return loopbackKindName }
+
+// Remove sets the device down if the sandbox is still there.
+func (LoopbackKind) Remove(_ context.Context, k *state.Kernel, key state.Key, _ state.Owner) error {
+	conn, err := k.Route(key.NS)
+	if errors.Is(err, state.ErrNoSandbox) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	lo, err := conn.Link(key.Name)
+	if err != nil {
+		return err
+	}
+	return conn.SetLink(lo.Index, rtnl.Change{Up: ptr(false)})
+}
+
+// Search finds nothing: no host has a loopback device that an attachment owns.
+func (LoopbackKind) Search(context.Context, state.Reader, string) ([]state.Found, error) {
+	return nil, nil
+}

@@ -1,0 +1,205 @@
+package link
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/rtnl"
+	"github.com/plumb-cni/plumb/state"
+	"golang.org/x/sys/unix"
+)
+
+// A Veth is a pair of virtual Ethernet devices: the host end, which carries
+// the owner's tag as its alias, and the peer in the sandbox, which is made
+// down so that addresses can be given to it first.
+type Veth struct {
+	Owner state.Owner
+	Name  string           // of the host end
+	Peer  string           // of the end in the sandbox
+	MAC   net.HardwareAddr // of the peer; nil makes a random one, and is not compared
+	MTU   int              // of both ends; 0 is the kernel's default, and is not compared
+
+	Bridge   string // makes the host end a port of this bridge
+	Hairpin  bool   // of the port: frames may go back where they came from
+	Isolated bool   // of the port: no frames to other isolated ports
+
+	// NoIPv6Address keeps the kernel from giving the host end a link-local
+	// address, which a bridge port has no use for.
+	NoIPv6Address bool
+}
+
+var _ state.Resource = Veth{}
+
+// HostName returns the name of an owner's host end. The prefix is the one that
+// udev rules and NetworkManager know to leave alone.
+func HostName(o state.Owner) string { return "veth" + o.Hash()[:11] }
+
+// Key names the pair by its host end.
+func (v Veth) Key() state.Key { return Key(v.Name) }
+
+// Ensure makes the pair. What the owner's own predecessor left under the host
+// end's name is replaced, for its sandbox is another one.
+//
+// It fails with state.CodeConflict if either name is taken by something else,
+// or if the bridge has no free port.
+func (v Veth) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
+	host, err := k.Route(state.Host)
+	if err != nil {
+		return nil, err
+	}
+	sandbox, err := k.Route(state.Sandbox)
+	if err != nil {
+		return nil, err
+	}
+	err = v.add(k, host)
+	if errors.Is(err, rtnl.ErrExists) {
+		if err = v.makeRoom(host, sandbox); err == nil {
+			err = v.add(k, host)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	end, err := host.Link(v.Name)
+	if err != nil {
+		return nil, err
+	}
+	undo := func(context.Context) error {
+		if err := host.DelLink(end.Index); err != nil && !errors.Is(err, rtnl.ErrNotFound) {
+			return err
+		}
+		return nil
+	}
+	change := rtnl.Change{Alias: ptr(v.Owner.Tag()), NoIPv6Address: v.NoIPv6Address}
+	if v.Bridge != "" {
+		change.Hairpin, change.Isolated = &v.Hairpin, &v.Isolated
+	}
+	if err := host.SetLink(end.Index, change); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", v.Name, err), undo(nil))
+	}
+	return undo, nil
+}
+
+// add makes the pair with addresses that are set, not left to chance, so that
+// no udev policy gives it others.
+func (v Veth) add(k *state.Kernel, host *rtnl.Conn) error {
+	ns, err := k.Namespace(state.Sandbox)
+	if err != nil {
+		return err
+	}
+	master := 0
+	if v.Bridge != "" {
+		bridge, err := host.Known(v.Bridge)
+		if err != nil {
+			return err
+		}
+		master = bridge.Index
+	}
+	mac := v.MAC
+	if mac == nil {
+		mac = randomMAC()
+	}
+	err = host.AddVeth(rtnl.End{Name: v.Name, MAC: randomMAC()}, rtnl.End{Name: v.Peer, MAC: mac}, ns, v.MTU, master)
+	if errors.Is(err, unix.EXFULL) {
+		return cni.Errorf(state.CodeConflict,
+			"bridge %s has 1023 ports, which is all the kernel allows; use a second bridge", v.Bridge)
+	}
+	return err
+}
+
+// makeRoom finds out which name is taken and by what. It removes what a
+// predecessor of the owner left behind, and fails for anything else.
+func (v Veth) makeRoom(host, sandbox *rtnl.Conn) error {
+	taken, err := sandbox.Link(v.Peer)
+	if err == nil {
+		return cni.Errorf(state.CodeConflict, "interface %s already exists in the sandbox (%s); "+
+			"was this container added before without being deleted?", v.Peer, describe(taken))
+	}
+	if !errors.Is(err, rtnl.ErrNotFound) {
+		return err
+	}
+	taken, err = host.Link(v.Name)
+	if errors.Is(err, rtnl.ErrNotFound) {
+		return nil // it was just about to go
+	}
+	if err != nil {
+		return err
+	}
+	if taken.Alias != v.Owner.Tag() {
+		return cni.Errorf(state.CodeConflict, "interface %s already exists on the host (%s)", v.Name, describe(taken))
+	}
+	if err := host.DelLink(taken.Index); err != nil && !errors.Is(err, rtnl.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+func describe(l *rtnl.Link) string {
+	kind := l.Kind
+	if kind == "" {
+		kind = "a physical device"
+	}
+	if l.Alias == "" {
+		return kind
+	}
+	return kind + ", alias " + l.Alias
+}
+
+// Diff compares both ends and that they belong together.
+func (v Veth) Diff(_ context.Context, r state.Reader) ([]state.Drift, error) {
+	host, err := look(r, state.Host, v.Name)
+	if err != nil {
+		return nil, err
+	}
+	if host == nil {
+		return state.Missing(v.Key()), nil
+	}
+	peerKey := state.Key{NS: state.Sandbox, Kind: kindName, Name: v.Peer}
+	peer, err := look(r, state.Sandbox, v.Peer)
+	if err != nil {
+		return nil, err
+	}
+	if peer == nil {
+		return state.Missing(peerKey), nil
+	}
+	c := comparison{key: v.Key()}
+	compare(&c, "kind", "veth", host.Kind)
+	compare(&c, "peer", fmt.Sprintf("index %d in the sandbox", peer.Index), fmt.Sprintf("index %d in the sandbox", host.Peer))
+	compare(&c, "up", true, host.Up)
+	if v.Bridge != "" {
+		bridge, err := look(r, state.Host, v.Bridge)
+		if err != nil {
+			return nil, err
+		}
+		if bridge == nil {
+			return append(c.drifts, state.Missing(Key(v.Bridge))...), nil
+		}
+		compare(&c, "bridge", fmt.Sprintf("%s (index %d)", v.Bridge, bridge.Index), fmt.Sprintf("%s (index %d)", v.Bridge, host.Master))
+		compare(&c, "hairpin", v.Hairpin, host.Hairpin)
+		compare(&c, "isolated", v.Isolated, host.Isolated)
+	}
+	c.key = peerKey
+	compare(&c, "kind", "veth", peer.Kind)
+	if v.MAC != nil {
+		compare(&c, "mac", v.MAC.String(), peer.MAC.String())
+	}
+	if v.MTU != 0 {
+		compare(&c, "mtu", v.MTU, peer.MTU)
+	}
+	return c.drifts, nil
+}
+
+// randomMAC returns a random address that is locally administered and not a
+// group's (IEEE 802, the two lowest bits of the first byte).
+func randomMAC() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	rand.Read(mac)
+	mac[0] = mac[0]&^1 | 2
+	return mac
+}
+
+func ptr[T any](v T) *T { return &v }

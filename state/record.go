@@ -1,0 +1,143 @@
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/plumb-cni/plumb/internal/netns"
+)
+
+// RecordDir is where records are kept: on a file system that is gone at boot,
+// as the kernel state is that they tell of.
+const RecordDir = "/run/plumb/attachments"
+
+// A Record is what one plugin did for one attachment, written before it is
+// done: what DEL and GC could not tell from the configuration and the owner.
+type Record struct {
+	Plugin    string       `json:"plugin"`
+	Owner     Owner        `json:"owner"`
+	Sandbox   netns.ID     `json:"sandbox"`
+	Keys      []Key        `json:"keys"`
+	Addresses []netip.Addr `json:"addresses,omitempty"` // of the container
+}
+
+// Records is a folder of records, a file each.
+type Records struct{ Dir string }
+
+// name returns the file name of a record: the plugin, and the parts of the
+// tag, none of which can hold an "@" but the last.
+func name(plugin string, o Owner) string {
+	return plugin + "@" + strings.ReplaceAll(strings.TrimPrefix(o.Tag(), tagPrefix), "/", "@")
+}
+
+// Load returns the record of an attachment, or nil if there is none. A file
+// that can't be decoded counts as none, since nothing but a crash leaves one.
+func (r Records) Load(plugin string, o Owner) (*Record, error) {
+	data, err := os.ReadFile(filepath.Join(r.Dir, name(plugin, o)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read record: %w", err)
+	}
+	rec := new(Record)
+	if json.Unmarshal(data, rec) != nil || rec.Owner.Tag() != o.Tag() {
+		return nil, nil
+	}
+	return rec, nil
+}
+
+// Save writes a record so that it appears whole, and returns how to take that
+// back. What an earlier record of the same attachment lists stays listed: its
+// DEL has not been seen.
+func (r Records) Save(rec Record) (Undo, error) {
+	old, err := r.Load(rec.Plugin, rec.Owner)
+	if err != nil {
+		return nil, err
+	}
+	if old == nil {
+		undo := func(context.Context) error { return r.Delete(rec.Plugin, rec.Owner) }
+		return undo, r.write(rec)
+	}
+	rec.Keys = union(rec.Keys, old.Keys)
+	rec.Addresses = union(rec.Addresses, old.Addresses)
+	return func(context.Context) error { return r.write(*old) }, r.write(rec)
+}
+
+func (r Records) write(rec Record) error {
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return fmt.Errorf("encode record: %w", err)
+	}
+	path := filepath.Join(r.Dir, name(rec.Plugin, rec.Owner))
+	temp := filepath.Join(r.Dir, "."+name(rec.Plugin, rec.Owner))
+	err = os.WriteFile(temp, data, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(r.Dir, 0o700); err == nil {
+			err = os.WriteFile(temp, data, 0o600)
+		}
+	}
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		return fmt.Errorf("write record: %w", errors.Join(err, os.Remove(temp)))
+	}
+	return nil
+}
+
+// union returns a with those of b that it lacks.
+func union[T comparable](a, b []T) []T {
+	for _, v := range b {
+		if !slices.Contains(a, v) {
+			a = append(a, v)
+		}
+	}
+	return a
+}
+
+// Delete removes the record of an attachment. None is success.
+func (r Records) Delete(plugin string, o Owner) error {
+	err := os.Remove(filepath.Join(r.Dir, name(plugin, o)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("delete record: %w", err)
+	}
+	return nil
+}
+
+// List returns the records of a plugin on a network. It reads the whole
+// folder.
+func (r Records) List(plugin, network string) ([]Record, error) {
+	entries, err := os.ReadDir(r.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list records: %w", err)
+	}
+	prefix := name(plugin, Owner{Network: network})
+	prefix = strings.TrimSuffix(prefix, "@") // of an empty container and interface
+	var records []Record
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(r.Dir, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read record: %w", err)
+		}
+		var rec Record
+		if json.Unmarshal(data, &rec) == nil {
+			records = append(records, rec)
+		}
+	}
+	return records, nil
+}

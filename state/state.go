@@ -1,0 +1,136 @@
+// Package state declares kernel state and makes it so.
+//
+// A plugin describes what an attachment wants of the kernel as a [Plan], an
+// ordered list of steps. The [Engine] applies a plan (ADD), compares it with
+// what is there (CHECK), removes what belongs to an owner (DEL, GC) and prints
+// it (dry run). Only the engine writes.
+//
+// The kinds of object live in sub-packages: link, addr, route, sysctl,
+// masquerade and so on, one each.
+package state
+
+import (
+	"context"
+	"fmt"
+)
+
+// NS tells which namespace an object lives in: the host's, in which the
+// runtime runs, or the sandbox, which is the container's.
+type NS string
+
+// The two namespaces of an attachment.
+const (
+	Host    NS = "host"
+	Sandbox NS = "sandbox"
+)
+
+// A Key names an object among all objects of an attachment. Keys of objects
+// that have to be removed by name are computable from the configuration and
+// the owner alone, or else are kept in the owner's record.
+type Key struct {
+	NS   NS     `json:"ns"`
+	Kind string `json:"kind"` // the name of a Kind
+	Name string `json:"name"`
+}
+
+func (k Key) String() string { return fmt.Sprintf("%s %s %s", k.NS, k.Kind, k.Name) }
+
+// A Drift is one difference between what a plan wants and what is there. An
+// absent object is one Drift with an empty Field.
+type Drift struct {
+	Key   Key
+	Field string // the field that differs; empty when the object is absent
+	Want  string
+	Got   string
+}
+
+func (d Drift) String() string {
+	if d.Field == "" {
+		return fmt.Sprintf("%s is missing", d.Key)
+	}
+	return fmt.Sprintf("%s: %s is %s, want %s", d.Key, d.Field, d.Got, d.Want)
+}
+
+// Missing is the drift of an object that is not there.
+func Missing(k Key) []Drift { return []Drift{{Key: k}} }
+
+// A Resource is one kernel object and those of its fields that are managed. A
+// field left unset is not managed. Ensure and Diff are idempotent.
+type Resource interface {
+	Key() Key
+
+	// Ensure makes the object be there as described and returns how to take
+	// back what this call did, nil if it did nothing. When it fails it has
+	// taken back what it did itself.
+	Ensure(ctx context.Context, k *Kernel) (Undo, error)
+
+	// Diff reads the object and reports what differs, nothing if nothing
+	// does. An absent object is a Drift, not an error.
+	Diff(ctx context.Context, r Reader) ([]Drift, error)
+}
+
+// An Undo takes back one Ensure.
+type Undo func(ctx context.Context) error
+
+// A Step is a resource within a plan.
+type Step struct {
+	Resource
+
+	// Shared marks an object that outlives the attachment and is used by
+	// others too, such as a bridge. It is neither undone nor removed.
+	Shared bool
+
+	// Within is the link that the object sits on and vanishes with: an
+	// address, a route, a sysctl. The zero Key means that the object has to
+	// be removed by its own key.
+	Within Key
+}
+
+// Own is the step of an object that belongs to the attachment and has to be
+// removed by its own key.
+func Own(r Resource) Step { return Step{Resource: r} }
+
+// On is the step of an object that vanishes with the given link.
+func On(link Key, r Resource) Step { return Step{Resource: r, Within: link} }
+
+// Share is the step of an object that outlives the attachment.
+func Share(r Resource) Step { return Step{Resource: r, Shared: true} }
+
+// A Plan is what an attachment wants, in the order in which it can be made.
+type Plan []Step
+
+// Keys returns the keys of the objects that have to be removed one by one:
+// all but the shared ones and those that vanish with a link.
+func (p Plan) Keys() []Key {
+	var keys []Key
+	for _, s := range p {
+		if !s.Shared && s.Within == (Key{}) {
+			keys = append(keys, s.Key())
+		}
+	}
+	return keys
+}
+
+// A Kind removes and finds the objects of one kind. The set is closed: a
+// plugin lists those that it uses.
+type Kind interface {
+	// Kind returns the name that keys carry.
+	Kind() string
+
+	// Remove removes the object if it is there and, as far as can be told,
+	// still the owner's. An object that is gone, or by now somebody else's,
+	// is success.
+	Remove(ctx context.Context, k *Kernel, key Key, o Owner) error
+
+	// Search returns the keys and tags of all objects in the host's
+	// namespace whose tag starts with prefix: an owner's [Owner.Tag], or a
+	// [NetworkTag]. It may be as slow as a dump: DEL uses it only without a
+	// record, GC always.
+	Search(ctx context.Context, r Reader, prefix string) ([]Found, error)
+}
+
+// Found is an object that a Search came upon.
+type Found struct {
+	Key Key
+	Tag string
+}

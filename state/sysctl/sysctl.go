@@ -1,0 +1,127 @@
+// Package sysctl is the state of settings below /proc/sys/net.
+package sysctl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/plumb-cni/plumb/state"
+)
+
+// A Setting is one value. The name is relative to /proc/sys/net and written
+// with slashes, because interface names may hold dots.
+type Setting struct {
+	Name  string // "ipv4/ip_forward", "ipv6/conf/eth0/accept_dad"
+	Value string
+}
+
+// Settings are values in one namespace, written in order by one visit.
+type Settings struct {
+	NS     state.NS
+	Values []Setting
+
+	// Initial settings are made once. What becomes of them is the business
+	// of whoever lives there: Diff passes over them.
+	Initial bool
+
+	// Optional settings are skipped where the kernel does not have them.
+	Optional bool
+}
+
+var _ state.Resource = Settings{}
+
+// Key names the settings by all their names.
+func (s Settings) Key() state.Key {
+	names := make([]string, len(s.Values))
+	for i, v := range s.Values {
+		names[i] = v.Name
+	}
+	return state.Key{NS: s.NS, Kind: "sysctl", Name: strings.Join(names, ",")}
+}
+
+// Ensure writes the values that differ. Undo writes back those that it changed.
+func (s Settings) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
+	var before []Setting
+	restore := func(context.Context) error {
+		return k.In(s.NS, func() error {
+			var errs []error
+			for i := len(before) - 1; i >= 0; i-- {
+				errs = append(errs, write(before[i]))
+			}
+			return errors.Join(errs...)
+		})
+	}
+	err := k.In(s.NS, func() error {
+		for _, want := range s.Values {
+			got, err := read(want.Name)
+			if s.Optional && errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if got == want.Value {
+				continue
+			}
+			if err := write(want); err != nil {
+				return err
+			}
+			before = append(before, Setting{Name: want.Name, Value: got})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(err, restore(context.Background()))
+	}
+	if before == nil {
+		return nil, nil
+	}
+	return restore, nil
+}
+
+// Diff reads the values.
+func (s Settings) Diff(_ context.Context, r state.Reader) (drifts []state.Drift, err error) {
+	if s.Initial {
+		return nil, nil
+	}
+	err = r.In(s.NS, func() error {
+		for _, want := range s.Values {
+			key := state.Key{NS: s.NS, Kind: "sysctl", Name: want.Name}
+			got, err := read(want.Name)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				if !s.Optional {
+					drifts = append(drifts, state.Missing(key)...)
+				}
+			case err != nil:
+				return err
+			case got != want.Value:
+				drifts = append(drifts, state.Drift{Key: key, Field: "value", Want: want.Value, Got: got})
+			}
+		}
+		return nil
+	})
+	return drifts, err
+}
+
+func path(name string) string { return filepath.Join("/proc/sys/net", name) }
+
+func read(name string) (string, error) {
+	data, err := os.ReadFile(path(name))
+	if err != nil {
+		return "", fmt.Errorf("read sysctl: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+func write(s Setting) error {
+	if err := os.WriteFile(path(s.Name), []byte(s.Value), 0); err != nil {
+		return fmt.Errorf("set sysctl to %q: %w", s.Value, err)
+	}
+	return nil
+}
