@@ -202,7 +202,10 @@ func (d *Def[C]) describe(c *C, r *Request, result *cni.Result, rd state.Reader)
 		if err != nil {
 			return err
 		}
-		described := cni.Interface{Name: l.Name, MAC: l.MAC.String(), MTU: uint(l.MTU)}
+		described := cni.Interface{Name: l.Name, MAC: l.MAC.String()}
+		if r.Config.CNIVersion.AtLeast(cni.V110) {
+			described.MTU = uint(l.MTU) // no key of earlier results
+		}
 		if key.NS == state.Sandbox {
 			described.Sandbox = r.NetNS
 			in = i

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/cnitool"
@@ -75,8 +76,9 @@ func (h handler) Handle(ctx context.Context, call *cni.Request) (*cni.Result, er
 
 func host() *plugin.Host {
 	h := &plugin.Host{
-		Own:     own,
-		Foreign: &runtime.Exec{Stderr: os.Stderr},
+		Own: own,
+		// Less patient than our own caller, lest the plugin outlive us.
+		Foreign: &runtime.Exec{Stderr: os.Stderr, Grace: time.Second},
 		Records: state.Records{Dir: state.RecordDir},
 	}
 	destination, err := verblog.Destination(os.Getenv("PLUMB_LOG"), settingsFile)

@@ -28,7 +28,13 @@ type Link struct {
 	Hairpin bool
 	// Isolated is the bridge port's flag: no traffic to other isolated ports.
 	Isolated bool
+	// PortState is the bridge port's state of spanning tree.
+	PortState int
 }
+
+// PortForwarding is the Link.PortState of a bridge port that is open
+// (BR_STATE_FORWARDING of linux/if_bridge.h).
+const PortForwarding = 3
 
 // SameNS is the Link.PeerNS of a peer in the same namespace.
 const SameNS = -1
@@ -158,6 +164,8 @@ func parseLinkInfo(l *Link, info []byte) {
 	}
 	_ = eachAttr(slaveData, func(kind uint16, v []byte) {
 		switch kind {
+		case nl.IFLA_BRPORT_STATE:
+			l.PortState = int(v[0])
 		case nl.IFLA_BRPORT_MODE:
 			l.Hairpin = v[0] != 0
 		case nl.IFLA_BRPORT_ISOLATED:

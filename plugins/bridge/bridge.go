@@ -82,7 +82,8 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 		plan = append(plan, iface.Forwarding(result)...)
 	}
 	plan = append(plan, inside.Configure(result)...)
-	return append(plan, inside.Routes(result)...), nil
+	plan = append(plan, inside.Routes(result)...)
+	return append(plan, inside.Announce(result, hostEnd(c, r))...), nil
 }
 
 // complete adds to a result of IPAM the gateways, by default the first address

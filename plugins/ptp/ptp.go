@@ -104,7 +104,8 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 			}),
 		)
 	}
-	return append(plan, inside.Routes(result)...), nil
+	plan = append(plan, inside.Routes(result)...)
+	return append(plan, inside.Announce(result, "")...), nil
 }
 
 // single returns the prefix that holds one address alone.
