@@ -58,8 +58,7 @@ func has6(result *cni.Result) bool {
 // settings plans the sysctls that have to be set before the link is up.
 func (i Interface) settings(result *cni.Result) state.Step {
 	v4, v6 := "ipv4/conf/"+i.Name+"/", "ipv6/conf/"+i.Name+"/"
-	// The kernel shall announce the addresses whenever the hardware address
-	// changes or the link comes up later.
+	// With the notify settings the kernel announces the addresses.
 	values := []sysctl.Setting{{Name: v4 + "arp_notify", Value: "1"}}
 	if has6(result) {
 		values = append(values,
@@ -90,20 +89,10 @@ func number(on bool) string {
 	return "0"
 }
 
-// Announce plans that the neighbours learn the addresses of a result. The port
+// Announce plans that the neighbours learn the interface's addresses. The port
 // is the bridge's that the interface is behind, empty for none.
-func (i Interface) Announce(result *cni.Result, port string) state.Plan {
-	var addrs []netip.Addr
-	for _, ip := range result.IPs {
-		if i.DAD && ip.Address.Addr().Is6() {
-			continue // the kernel does, at the end of detection
-		}
-		addrs = append(addrs, ip.Address.Addr())
-	}
-	if addrs == nil {
-		return nil
-	}
-	return state.Plan{state.On(i.Within, addr.Announced{NS: state.Sandbox, Link: i.Name, Addrs: addrs, Port: port})}
+func (i Interface) Announce(port string) state.Step {
+	return state.On(i.Within, addr.Announced{NS: state.Sandbox, Link: i.Name, Port: port})
 }
 
 // Routes plans the routes of a result. One without a gateway takes that of the

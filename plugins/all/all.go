@@ -2,6 +2,8 @@
 package all
 
 import (
+	"github.com/plumb-cni/plumb/ipam/hostlocal"
+	"github.com/plumb-cni/plumb/ipam/static"
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/plugins/bridge"
 	"github.com/plumb-cni/plumb/plugins/loopback"
@@ -10,16 +12,23 @@ import (
 
 // IPAM returns the plugins that allocate addresses.
 func IPAM() []plugin.IPAM {
-	return []plugin.IPAM{}
+	return []plugin.IPAM{
+		hostlocal.New(),
+		static.New(),
+	}
 }
 
-// Plugins returns every plugin, in the order of their names.
+// Plugins returns every plugin, those that allocate addresses last.
 func Plugins() []plugin.Plugin {
-	return []plugin.Plugin{
+	plugins := []plugin.Plugin{
 		bridge.New(),
 		loopback.New(),
 		ptp.New(),
 	}
+	for _, p := range IPAM() {
+		plugins = append(plugins, plugin.FromIPAM(p))
+	}
+	return plugins
 }
 
 // Find returns the plugin of a name.

@@ -83,7 +83,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	}
 	plan = append(plan, inside.Configure(result)...)
 	plan = append(plan, inside.Routes(result)...)
-	return append(plan, inside.Announce(result, hostEnd(c, r))...), nil
+	return append(plan, inside.Announce(hostEnd(c, r))), nil
 }
 
 // complete adds to a result of IPAM the gateways, by default the first address

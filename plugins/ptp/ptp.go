@@ -105,7 +105,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 		)
 	}
 	plan = append(plan, inside.Routes(result)...)
-	return append(plan, inside.Announce(result, "")...), nil
+	return append(plan, inside.Announce("")), nil
 }
 
 // single returns the prefix that holds one address alone.

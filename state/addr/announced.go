@@ -2,22 +2,24 @@ package addr
 
 import (
 	"context"
-	"net/netip"
 	"time"
 
 	"github.com/plumb-cni/plumb/cni"
-	"github.com/plumb-cni/plumb/internal/announce"
 	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/state"
 )
 
-// Announced is the neighbours' knowing of addresses of a link: whoever had one
+// Announced is the neighbours' knowing the addresses of a link: whoever had one
 // of them before may have had another hardware address. It is an action, with
 // nothing to compare or to undo.
+//
+// The kernel sends the announcements (RFC 5227 section 3, RFC 4861 section
+// 7.2.6): it does whenever a link is given a hardware address, be it the one
+// that it has, if the sysctls arp_notify and ndisc_notify are set. A packet
+// socket of our own would cost a grace period of RCU to close.
 type Announced struct {
-	NS    state.NS
-	Link  string
-	Addrs []netip.Addr
+	NS   state.NS
+	Link string
 
 	// Port is the link's other end on the host if that is a bridge's port,
 	// which drops what it is sent until it forwards.
@@ -37,7 +39,7 @@ func (a Announced) Key() state.Key {
 	return state.Key{NS: a.NS, Kind: "announced addresses", Name: a.Link}
 }
 
-// Ensure waits for the port and sends the announcements. It fails with
+// Ensure waits for the port and has the kernel announce the addresses. It fails with
 // cni.CodeTryAgain if the port does not forward within 3 s.
 func (a Announced) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
 	if err := a.waitForPort(ctx, k); err != nil {
@@ -51,11 +53,7 @@ func (a Announced) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, err
 	if err != nil {
 		return nil, err
 	}
-	ns, err := k.Namespace(a.NS)
-	if err != nil {
-		return nil, err
-	}
-	return nil, announce.Send(ns, link.Index, link.MAC, a.Addrs)
+	return nil, conn.SetLink(link.Index, rtnl.Change{MAC: link.MAC})
 }
 
 func (a Announced) waitForPort(ctx context.Context, k *state.Kernel) error {
