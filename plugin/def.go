@@ -40,9 +40,11 @@ type Def[C any] struct {
 	Observe func(context.Context, *C, *Request, *cni.Result, state.Reader) error
 
 	// Footprint names what may have to be removed, as far as that follows
-	// from the owner, the configuration and a prevResult. DEL unites it with
-	// the record; it must not rely on anything that may be gone by then.
-	Footprint func(*C, *Request) []state.Key
+	// from the owner, the configuration, a prevResult and the addresses that
+	// are known to have been the container's, which may be none. DEL unites
+	// it with the record; it must not rely on anything that may be gone by
+	// then.
+	Footprint func(*C, *Request, []netip.Addr) []state.Key
 
 	// Kinds are the kinds of objects that have to be removed, in the order
 	// of removal.
@@ -312,23 +314,19 @@ func (d *Def[C]) del(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
-	keys := d.Footprint(c, s.Request)
-	gone := addresses(s.Config.PrevResult)
+	var gone []netip.Addr
+	if s.Config.PrevResult != nil {
+		gone = addresses(s.own(s.Config.PrevResult))
+	}
+	var recorded []state.Key
 	if record != nil {
 		if err := s.leaveForeignSandbox(k, record); err != nil {
 			return err
 		}
-		keys = append(keys, record.Keys...)
+		recorded = record.Keys
 		gone = append(gone, record.Addresses...)
-	} else {
-		found, err := search(ctx, d.Kinds, k.Reader(), s.Owner.Tag())
-		if err != nil {
-			return err
-		}
-		for _, f := range found {
-			keys = append(keys, f.Key)
-		}
 	}
+	keys := append(recorded, d.Footprint(c, s.Request, distinct(gone))...)
 
 	if err := s.engine(k).Remove(ctx, d.Kinds, keys); err != nil {
 		return err
@@ -339,7 +337,7 @@ func (d *Def[C]) del(ctx context.Context, s *session) error {
 		errs = append(errs, err)
 		gone = append(gone, released...)
 	}
-	errs = append(errs, s.flushConntrack(ctx, k, gone))
+	errs = append(errs, s.flushConntrack(ctx, k, distinct(gone)))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -361,18 +359,6 @@ func (s *session) leaveForeignSandbox(k *state.Kernel, record *state.Record) err
 		return k.LeaveSandbox()
 	}
 	return nil
-}
-
-func search(ctx context.Context, kinds []state.Kind, r state.Reader, prefix string) ([]state.Found, error) {
-	var found []state.Found
-	for _, kind := range kinds {
-		f, err := kind.Search(ctx, r, prefix)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, f...)
-	}
-	return found, nil
 }
 
 // gc removes what no valid attachment of the network owns. Without a list of
@@ -407,7 +393,7 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 		errs = append(errs, err)
 		gone = append(gone, released...)
 	}
-	errs = append(errs, s.flushConntrack(ctx, k, gone))
+	errs = append(errs, s.flushConntrack(ctx, k, distinct(gone)))
 	return errors.Join(errs...)
 }
 
@@ -418,39 +404,40 @@ type leftover struct {
 	addresses []netip.Addr
 }
 
-// stale unites the records of the network with what carries its tag, and
-// leaves out the valid attachments.
+// stale unites the records of the network with the objects found, as far as
+// they are of no valid attachment, by the owners' tags.
 func (d *Def[C]) stale(ctx context.Context, s *session, r state.Reader) (map[string]*leftover, error) {
-	valid := make(map[string]bool, len(s.Config.Valid))
+	var valid []state.Owner
+	tags := make(map[string]bool)
 	for _, a := range s.Config.Valid {
-		valid[state.Owner{Network: s.Config.Name, ContainerID: a.ContainerID, IfName: a.IfName}.Tag()] = true
+		o := state.Owner{Network: s.Config.Name, ContainerID: a.ContainerID, IfName: a.IfName}
+		valid, tags[o.Tag()] = append(valid, o), true
 	}
 	all := make(map[string]*leftover)
 	add := func(o state.Owner, keys []state.Key, addrs []netip.Addr) {
-		tag := o.Tag()
-		if valid[tag] {
-			return
+		l := all[o.Tag()]
+		if l == nil {
+			l = &leftover{owner: o}
+			all[o.Tag()] = l
 		}
-		if all[tag] == nil {
-			all[tag] = &leftover{owner: o}
-		}
-		all[tag].keys = append(all[tag].keys, keys...)
-		all[tag].addresses = append(all[tag].addresses, addrs...)
+		l.keys, l.addresses = append(l.keys, keys...), append(l.addresses, addrs...)
 	}
 	records, err := s.host.Records.List(d.Name, s.Config.Name)
 	if err != nil {
 		return nil, err
 	}
 	for _, rec := range records {
-		add(rec.Owner, rec.Keys, rec.Addresses)
+		if !tags[rec.Owner.Tag()] {
+			add(rec.Owner, rec.Keys, rec.Addresses)
+		}
 	}
-	found, err := search(ctx, d.Kinds, r, state.NetworkTag(s.Config.Name))
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range found {
-		if o, ok := state.ParseTag(f.Tag); ok {
-			add(o, []state.Key{f.Key}, nil)
+	for _, kind := range d.Kinds {
+		found, err := kind.Garbage(ctx, r, s.Config.Name, valid)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range found {
+			add(f.Owner, []state.Key{f.Key}, nil)
 		}
 	}
 	return all, nil

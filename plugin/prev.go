@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/plumb-cni/plumb/cni"
 )
@@ -48,6 +49,12 @@ func (r *Request) PreviousHost() []string {
 		}
 	}
 	return names
+}
+
+// distinct returns the addresses sorted, each once.
+func distinct(addrs []netip.Addr) []netip.Addr {
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs)
 }
 
 // addresses returns the addresses of a result, none of nil.

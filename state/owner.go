@@ -37,6 +37,14 @@ func NetworkTag(network string) string {
 	return tagPrefix + shorten(network, maxTagNetwork) + "/"
 }
 
+// On reports whether the owner, which may come from [ParseTag], is of a
+// network.
+func (o Owner) On(network string) bool { return NetworkTag(o.Network) == NetworkTag(network) }
+
+// Same reports whether two owners, either of which may come from [ParseTag],
+// are the same attachment.
+func (o Owner) Same(other Owner) bool { return o.Tag() == other.Tag() }
+
 // Tagged reports whether a mark found on an object is an owner's tag at all.
 func Tagged(mark string) bool { return strings.HasPrefix(mark, tagPrefix) }
 

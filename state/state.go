@@ -122,15 +122,14 @@ type Kind interface {
 	// is success.
 	Remove(ctx context.Context, k *Kernel, key Key, o Owner) error
 
-	// Search returns the keys and tags of all objects in the host's
-	// namespace whose tag starts with prefix: an owner's [Owner.Tag], or a
-	// [NetworkTag]. It may be as slow as a dump: DEL uses it only without a
-	// record, GC always.
-	Search(ctx context.Context, r Reader, prefix string) ([]Found, error)
+	// Garbage returns the objects in the host's namespace that belong to a
+	// network but to none of its valid attachments. It may be as slow as a
+	// dump, which only GC is.
+	Garbage(ctx context.Context, r Reader, network string, valid []Owner) ([]Found, error)
 }
 
-// Found is an object that a Search came upon.
+// Found is an object that carries an owner's tag.
 type Found struct {
-	Key Key
-	Tag string
+	Key   Key
+	Owner Owner
 }

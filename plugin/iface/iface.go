@@ -13,6 +13,7 @@ import (
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/state/addr"
 	"github.com/plumb-cni/plumb/state/link"
+	"github.com/plumb-cni/plumb/state/masquerade"
 	"github.com/plumb-cni/plumb/state/route"
 	"github.com/plumb-cni/plumb/state/sysctl"
 )
@@ -157,10 +158,37 @@ func MAC(r *plugin.Request, requested net.HardwareAddr) net.HardwareAddr {
 	return mac
 }
 
-// Footprint names both ends of a veth pair. Either is enough to remove it; the
-// sandbox's is for one whose other end has a name that nobody knows any more.
-func Footprint(r *plugin.Request, others ...string) []state.Key {
-	return []state.Key{link.SandboxKey(r.IfName), link.Key(link.HostName(r.Owner)), link.Key(HostEnd(r, others...))}
+// Masquerade plans that the addresses of a result are hidden from what lies
+// outside their subnets.
+func Masquerade(r *plugin.Request, result *cni.Result, backend string) state.Step {
+	m := masquerade.Masquerade{Owner: r.Owner, Backend: masquerade.Backend(backend)}
+	for _, ip := range result.IPs {
+		m.Addresses = append(m.Addresses, ip.Address)
+	}
+	return state.Own(m)
+}
+
+// Backend refuses a masquerade back end that there is not.
+func Backend(name string) error {
+	if _, err := masquerade.ParseBackend(name); err != nil {
+		return cni.Errorf(cni.CodeInvalidConfig, "ipMasqBackend: %w", err)
+	}
+	return nil
+}
+
+// Kinds are what an interface with an address may leave behind. Rules go
+// before links: the other way round, closing the connection to nftables waits
+// for the links to be gone.
+func Kinds() []state.Kind { return []state.Kind{masquerade.Kind{}, link.Kind{}} }
+
+// Footprint names the masquerading of addresses and both ends of a veth pair.
+// Either end is enough to remove it; the sandbox's is for one whose other end
+// has a name that nobody knows any more.
+func Footprint(r *plugin.Request, addrs []netip.Addr, others ...string) []state.Key {
+	return []state.Key{
+		link.SandboxKey(r.IfName), link.Key(link.HostName(r.Owner)), link.Key(HostEnd(r, others...)),
+		masquerade.Key(r.Owner, addrs...),
+	}
 }
 
 // MTU refuses a size that no Ethernet device can have. 0 means unset.

@@ -25,7 +25,7 @@ func New() plugin.Plugin {
 		Desired:    desired,
 		Interfaces: interfaces,
 		Footprint:  footprint,
-		Kinds:      []state.Kind{link.Kind{}},
+		Kinds:      iface.Kinds(),
 	})
 }
 
@@ -83,6 +83,9 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	}
 	plan = append(plan, inside.Configure(result)...)
 	plan = append(plan, inside.Routes(result)...)
+	if c.IPMasq {
+		plan = append(plan, iface.Masquerade(r, result, c.IPMasqBackend))
+	}
 	return append(plan, inside.Announce(hostEnd(c, r))), nil
 }
 
@@ -115,6 +118,6 @@ func interfaces(c *Config, r *plugin.Request) []state.Key {
 	return []state.Key{link.Key(c.bridge()), link.Key(hostEnd(c, r)), link.SandboxKey(r.IfName)}
 }
 
-func footprint(c *Config, r *plugin.Request) []state.Key {
-	return iface.Footprint(r, c.bridge())
+func footprint(c *Config, r *plugin.Request, addrs []netip.Addr) []state.Key {
+	return iface.Footprint(r, addrs, c.bridge())
 }

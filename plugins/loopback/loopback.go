@@ -3,6 +3,7 @@ package loopback
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/plugin"
@@ -19,9 +20,13 @@ func New() plugin.Plugin {
 		Name:      "loopback",
 		Desired:   desired,
 		Observe:   observe,
-		Footprint: func(*Config, *plugin.Request) []state.Key { return []state.Key{link.LoopbackKey()} },
+		Footprint: footprint,
 		Kinds:     []state.Kind{link.LoopbackKind{}},
 	})
+}
+
+func footprint(*Config, *plugin.Request, []netip.Addr) []state.Key {
+	return []state.Key{link.LoopbackKey()}
 }
 
 func desired(context.Context, *Config, *plugin.Request, *cni.Result, state.Reader) (state.Plan, error) {

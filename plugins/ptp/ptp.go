@@ -44,13 +44,16 @@ func New() plugin.Plugin {
 		Desired:    desired,
 		Interfaces: interfaces,
 		Footprint:  footprint,
-		Kinds:      []state.Kind{link.Kind{}},
+		Kinds:      iface.Kinds(),
 	})
 }
 
 func validate(c *Config, r *plugin.Request) error {
 	if r.Config.IPAM.Type == "" {
 		return cni.Errorf(cni.CodeInvalidConfig, `ipam.type is missing: ptp routes to addresses, which an IPAM plugin has to give; "host-local" is one`)
+	}
+	if err := iface.Backend(c.IPMasqBackend); err != nil {
+		return err
 	}
 	return iface.MTU(c.MTU)
 }
@@ -105,6 +108,9 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 		)
 	}
 	plan = append(plan, inside.Routes(result)...)
+	if c.IPMasq {
+		plan = append(plan, iface.Masquerade(r, result, c.IPMasqBackend))
+	}
 	return append(plan, inside.Announce("")), nil
 }
 
@@ -115,4 +121,6 @@ func interfaces(_ *Config, r *plugin.Request) []state.Key {
 	return []state.Key{link.Key(iface.HostEnd(r)), link.SandboxKey(r.IfName)}
 }
 
-func footprint(_ *Config, r *plugin.Request) []state.Key { return iface.Footprint(r) }
+func footprint(_ *Config, r *plugin.Request, addrs []netip.Addr) []state.Key {
+	return iface.Footprint(r, addrs)
+}

@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/state"
@@ -78,8 +78,8 @@ func (Kind) Remove(_ context.Context, k *state.Kernel, key state.Key, o state.Ow
 	return nil
 }
 
-// Search lists the links of the host by alias.
-func (Kind) Search(_ context.Context, r state.Reader, prefix string) ([]state.Found, error) {
+// Garbage lists the links of the host by alias.
+func (Kind) Garbage(_ context.Context, r state.Reader, network string, valid []state.Owner) ([]state.Found, error) {
 	conn, err := r.Route(state.Host)
 	if err != nil {
 		return nil, err
@@ -90,8 +90,9 @@ func (Kind) Search(_ context.Context, r state.Reader, prefix string) ([]state.Fo
 	}
 	var found []state.Found
 	for _, l := range links {
-		if strings.HasPrefix(l.Alias, prefix) {
-			found = append(found, state.Found{Key: Key(l.Name), Tag: l.Alias})
+		o, ok := state.ParseTag(l.Alias)
+		if ok && o.On(network) && !slices.ContainsFunc(valid, o.Same) {
+			found = append(found, state.Found{Key: Key(l.Name), Owner: o})
 		}
 	}
 	return found, nil

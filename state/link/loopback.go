@@ -76,7 +76,7 @@ func (LoopbackKind) Remove(_ context.Context, k *state.Kernel, key state.Key, _ 
 	return conn.SetLink(lo.Index, rtnl.Change{Up: ptr(false)})
 }
 
-// Search finds nothing: no host has a loopback device that an attachment owns.
-func (LoopbackKind) Search(context.Context, state.Reader, string) ([]state.Found, error) {
+// Garbage finds nothing: a loopback device goes with its sandbox.
+func (LoopbackKind) Garbage(context.Context, state.Reader, string, []state.Owner) ([]state.Found, error) {
 	return nil, nil
 }
