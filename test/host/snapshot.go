@@ -19,8 +19,8 @@ import (
 const (
 	// SharedNFT is our own table with its chains, sets and the rules that look them up. Elements are never shared.
 	SharedNFT = `^nft (table|chain|set|map|rule) \S+ plumb\b`
-	// SharedFiles are empty folders, host-local's lock and its memory of the address last given.
-	SharedFiles = `^(dir /(var/lib/cni|run/plumb)|file /var/lib/cni/networks/[^/]+/(lock|last_reserved_ip\.[0-9]+) )`
+	// SharedFiles are empty folders, host-local's lock, its memory of the address last given and its index.
+	SharedFiles = `^(dir /(var/lib/cni|run/plumb)|file /var/lib/cni/networks/([^/]+/(lock|last_reserved_ip\.[0-9]+)|\.plumb/[^/]+\.index) )`
 	// SharedForwarding are the sysctls that turn the host into a router (IPv4's makes the kernel turn off accept_redirects).
 	SharedForwarding = `^sysctl (ipv4/ip_forward|ipv4/conf/all/(forwarding|accept_redirects)|ipv6/conf/all/forwarding) `
 )
