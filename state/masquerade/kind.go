@@ -13,22 +13,14 @@ import (
 
 // Kind removes and finds masquerading: of either back end, and plumb's own or
 // the reference's.
-type Kind struct{ valid []state.Owner }
+type Kind struct{}
 
 var _ state.Kind = Kind{}
 
 // Kind returns "masquerade".
 func (Kind) Kind() string { return kindName }
 
-// Keep returns the kind as GC needs it. The reference's rules and those of
-// iptables do not always tell whose they are, but always whose they are not: if
-// Search knows all valid attachments of a network it also finds those that
-// belong to none of them.
-func (Kind) Keep(valid []state.Owner) state.Kind {
-	return Kind{valid: append([]state.Owner{}, valid...)} // never nil
-}
-
-// Besides by tags, keys name what Search found and no owner can be told of: the
+// Besides by tags, keys name what Garbage found and no owner can be told of: the
 // chain of a container by its name, and rules of the reference by their mark.
 const markPrefix = "cni_plugins_masquerade/"
 
@@ -80,26 +72,28 @@ func (k Kind) Remove(ctx context.Context, kernel *state.Kernel, key state.Key, o
 	return errors.Join(errs...)
 }
 
-// Search returns the attachments that have elements, and what it finds of the
-// reference's and of iptables' rules (see Keep).
-func (k Kind) Search(ctx context.Context, r state.Reader, prefix string) ([]state.Found, error) {
+// Garbage returns the elements by their tags, and what it finds of the
+// reference's and of iptables' rules. Those do not always tell whose they are,
+// but always whose they are not.
+func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid []state.Owner) ([]state.Found, error) {
 	conn, err := r.NFT()
 	if err != nil {
 		return nil, err
 	}
-	s := search{kind: k, prefix: prefix, seen: make(map[string]bool)}
+	s := search{network: network, valid: valid, seen: make(map[string]bool)}
 	elements, err := allElements(ctx, conn)
 	if err != nil && !errors.Is(err, nftconn.ErrUnsupported) {
 		return nil, err
 	}
-	tagged := make(map[string][]netip.Addr)
+	tagged := make(map[state.Owner][]netip.Addr)
 	for _, e := range elements {
-		if addr, ok := netip.AddrFromSlice(e.Key); ok && strings.HasPrefix(e.Comment, prefix) {
-			tagged[e.Comment] = append(tagged[e.Comment], addr)
+		o, ok := state.ParseTag(e.Comment)
+		if addr, whole := netip.AddrFromSlice(e.Key); ok && whole && s.garbage(o, o.Same) {
+			tagged[o] = append(tagged[o], addr)
 		}
 	}
-	for tag, addrs := range tagged {
-		s.add(tagKey(tag, addrs).Name, tag)
+	for o, addrs := range tagged {
+		s.add(Key(o, addrs...).Name, o)
 	}
 	checks := nftconn.RulesQuery{Table: referenceTable(), Chain: referenceChain}
 	_, err = conn.Read(ctx, &checks)
@@ -132,38 +126,37 @@ func allElements(ctx context.Context, r nftconn.Reader) ([]nftconn.Element, erro
 	return append(v4.Elements, v6.Elements...), err
 }
 
-// search collects what Search finds.
+// search collects what Garbage finds.
 type search struct {
-	kind   Kind
-	prefix string
-	seen   map[string]bool // names
-	found  []state.Found
+	network string
+	valid   []state.Owner
+	seen    map[string]bool // names
+	found   []state.Found
 }
 
 // add adds an object under a name, once.
-func (s *search) add(name, tag string) {
+func (s *search) add(name string, o state.Owner) {
 	if !s.seen[name] {
 		s.seen[name] = true
-		s.found = append(s.found, state.Found{Key: state.Key{NS: state.Host, Kind: kindName, Name: name}, Tag: tag})
+		s.found = append(s.found, state.Found{Key: state.Key{NS: state.Host, Kind: kindName, Name: name}, Owner: o})
 	}
 }
 
-// garbage tells whether something of a network that no owner of can be told is
-// to be found: by its network, and only if it is of no valid attachment.
-func (s *search) garbage(network string, of func(state.Owner) bool) bool {
-	return s.kind.valid != nil && s.prefix == state.NetworkTag(network) && !slices.ContainsFunc(s.kind.valid, of)
+// garbage tells whether something of an owner, of whom perhaps only the network
+// is known, is of the network, and not of a valid attachment.
+func (s *search) garbage(o state.Owner, of func(state.Owner) bool) bool {
+	return o.On(s.network) && !slices.ContainsFunc(s.valid, of)
 }
 
 func (s *search) reference(rule nftconn.Rule) {
 	o, whole := markOwner(rule.Comment)
-	switch {
-	case whole:
-		if strings.HasPrefix(o.Tag(), s.prefix) {
-			s.add(markPrefix+mark(o), o.Tag())
-		}
-	case o.Network == "":
-	case s.garbage(o.Network, func(v state.Owner) bool { return marked(rule.Comment, mark(v)) }):
-		s.add(markPrefix+rule.Comment[:markLen], o.Tag())
+	if o.Network == "" || !s.garbage(o, func(v state.Owner) bool { return marked(rule.Comment, mark(v)) }) {
+		return
+	}
+	if whole {
+		s.add(markPrefix+mark(o), o)
+	} else {
+		s.add(markPrefix+rule.Comment[:markLen], o)
 	}
 }
 
@@ -173,7 +166,7 @@ func (s *search) iptables(rule nftconn.Rule) {
 		return
 	}
 	same := func(v state.Owner) bool { return containerChain(v) == containerChain(o) }
-	if (rule.Chain == containerChain(o) || rule.Jump() == containerChain(o)) && s.garbage(o.Network, same) {
-		s.add(containerChain(o), o.Tag())
+	if (rule.Chain == containerChain(o) || rule.Jump() == containerChain(o)) && s.garbage(o, same) {
+		s.add(containerChain(o), o)
 	}
 }

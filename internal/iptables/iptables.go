@@ -1,0 +1,93 @@
+// Package iptables runs the iptables programs that read and write whole
+// tables. Looking for single rules is left to package nftconn, which needs no
+// process.
+package iptables
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/plumb-cni/plumb/internal/netns"
+	"github.com/plumb-cni/plumb/internal/nftconn"
+)
+
+// ErrMissing means that there is no such program on the host.
+var ErrMissing = errors.New("not installed")
+
+// A Variant tells which of the kernel's two implementations to talk to.
+type Variant string
+
+// Variants.
+const (
+	Default Variant = ""       // the one that the host has chosen
+	Legacy  Variant = "legacy" // ip_tables and ip6_tables
+)
+
+// Restore applies a script in the format of iptables-save to the namespace, on
+// top of what is there. A table of the script is changed whole or not at all.
+// The error matches ErrMissing if there is no program for it.
+func Restore(ctx context.Context, ns *netns.NS, f nftconn.Family, v Variant, script string) error {
+	_, err := run(ctx, ns, names(f, v, "restore"), script, "--noflush", "-w")
+	return err
+}
+
+// Save returns a table in the format of iptables-save.
+func Save(ctx context.Context, ns *netns.NS, f nftconn.Family, v Variant, table string) (string, error) {
+	return run(ctx, ns, names(f, v, "save"), "", "-t", table)
+}
+
+// names returns the names under which a program may be installed. Where there
+// is only one variant it may have no name of its own.
+func names(f nftconn.Family, v Variant, verb string) []string {
+	tool := "iptables"
+	if f == nftconn.IPv6 {
+		tool = "ip6tables"
+	}
+	if v == Default {
+		return []string{tool + "-" + verb}
+	}
+	return []string{tool + "-" + string(v) + "-" + verb, tool + "-" + verb}
+}
+
+// systemDirs are searched after PATH, because runtimes start plugins with a
+// short one, or none.
+func systemDirs() []string { return []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} }
+
+func find(names []string) (string, error) {
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+		for _, dir := range systemDirs() {
+			path := filepath.Join(dir, name)
+			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+				return path, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("%s: %w (neither in PATH nor in %s)", strings.Join(names, " or "), ErrMissing, strings.Join(systemDirs(), ", "))
+}
+
+func run(ctx context.Context, ns *netns.NS, names []string, stdin string, args ...string) (string, error) {
+	path, err := find(names)
+	if err != nil {
+		return "", err
+	}
+	var stdout, stderr bytes.Buffer
+	err = ns.Visit(func() error {
+		// The child starts on this thread and so in its namespace.
+		cmd := exec.CommandContext(ctx, path, args...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+		return cmd.Run()
+	})
+	if err != nil {
+		return "", fmt.Errorf("%s: %w: %s", filepath.Base(path), err, strings.TrimSpace(stderr.String()))
+	}
+	return stdout.String(), nil
+}

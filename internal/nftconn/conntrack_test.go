@@ -1,0 +1,99 @@
+package nftconn
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plumb-cni/plumb/test/host"
+)
+
+// flows lists what conntrack -L says of a protocol: "src>dst" of both directions.
+func flows(t *testing.T, family string) []string {
+	t.Helper()
+	out, _ := host.Try("conntrack", "-L", "-f", family, "-p", "udp")
+	var list []string
+	for line := range strings.Lines(out) {
+		var parts []string
+		for _, f := range strings.Fields(line) {
+			if v, ok := strings.CutPrefix(f, "src="); ok {
+				parts = append(parts, v)
+			}
+			if v, ok := strings.CutPrefix(f, "dst="); ok {
+				parts[len(parts)-1] += ">" + v
+			}
+		}
+		list = append(list, strings.Join(parts, " "))
+	}
+	slices.Sort(list)
+	return list
+}
+
+func TestFlushConntrack(t *testing.T) {
+	addrs := []netip.Addr{netip.MustParseAddr("::ffff:10.0.0.1"), netip.MustParseAddr("fd00::1"), netip.MustParseAddr("10.9.9.9")}
+	for _, x := range []struct {
+		name  string
+		flush func(*Conn) error
+	}{
+		{"by filter", func(c *Conn) error { return c.FlushConntrack(context.Background(), addrs) }},
+		{"one by one", func(c *Conn) error {
+			return errors.Join(c.open(context.Background()), c.deleteFlows(context.Background(), IPv4, []netip.Addr{addrs[0].Unmap(), addrs[2]}),
+				c.deleteFlows(context.Background(), IPv6, addrs[1:2]))
+		}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			host.Run(t, "conntrack", "-F")
+			for _, f := range []struct{ src, dst, replySrc, replyDst string }{
+				{"10.0.0.1", "10.0.0.9", "10.0.0.9", "10.0.0.1"},   // begun by the address
+				{"10.0.0.1", "10.0.0.8", "10.0.0.8", "192.0.2.1"},  // and masqueraded
+				{"10.0.0.7", "192.0.2.1", "10.0.0.1", "10.0.0.7"},  // forwarded to it
+				{"10.0.0.7", "10.0.0.2", "10.0.0.2", "10.0.0.7"},   // others
+				{"10.0.0.2", "10.0.0.10", "10.0.0.10", "10.0.0.2"}, //
+				{"fd00::1", "fd00::2", "fd00::2", "fd00::1"},       //
+				{"fd00::3", "fd00::1:2", "fd00::1", "fd00::3"},     //
+				{"fd00::2", "fd00::3", "fd00::3", "fd00::2"},       //
+			} {
+				host.Run(t, "conntrack", "-I", "-p", "udp", "-t", "60", "-s", f.src, "-d", f.dst, "-r", f.replySrc, "-q", f.replyDst,
+					"--sport", "1000", "--dport", "53", "--reply-port-src", "53", "--reply-port-dst", "1000")
+			}
+			if n := len(flows(t, "ipv4")) + len(flows(t, "ipv6")); n != 8 {
+				t.Fatalf("%d flows to begin with", n)
+			}
+			if err := x.flush(dial(t)); err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"10.0.0.2>10.0.0.10 10.0.0.10>10.0.0.2", "10.0.0.7>10.0.0.2 10.0.0.2>10.0.0.7", "fd00::2>fd00::3 fd00::3>fd00::2"}
+			if got := append(flows(t, "ipv4"), flows(t, "ipv6")...); !slices.Equal(got, want) {
+				t.Errorf("left are %q", got)
+			}
+		})
+	}
+}
+
+// TestOldKernels take a filter in a request to delete for a tuple, and must find it incomplete rather than flush all: what they
+// would look at, the tuple, is what this kernel refuses without a filter.
+func TestOldKernels(t *testing.T) {
+	c := dial(t)
+	if err := c.open(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	var e encoder
+	seq := c.sock.sequence(1)
+	e.message(ctMsg(ctDelete), 4, seq, IPv4, 0, func() {
+		e.nest(ctaTupleOrig, func() {
+			e.nest(ctaTupleIP, func() { e.bytes(ctaIPv4Source, addr.AsSlice()) })
+		})
+	})
+	err := c.sock.exchange(e.buf, seq, func(m message) bool {
+		if errno, _ := m.status(); errno.Error() != "invalid argument" {
+			t.Errorf("answer %v", errno)
+		}
+		return true
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

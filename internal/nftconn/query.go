@@ -1,0 +1,332 @@
+package nftconn
+
+import (
+	"golang.org/x/sys/unix"
+)
+
+func nftMsg(kind uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | kind }
+
+// A Query asks for one thing and holds the answer. The set is closed.
+type Query interface {
+	object() string
+
+	// get appends the request for one object, found takes the answer, which
+	// does not come if it is absent.
+	get(e *encoder, seq uint32) bool
+	found(message)
+
+	// list appends the request for a listing, listed takes each item.
+	list(e *encoder, seq uint32) bool
+	listed(message)
+}
+
+// Parts of queries that ask for one object only, or for a listing only.
+type (
+	single struct{}
+	dump   struct{}
+)
+
+func (single) list(*encoder, uint32) bool { return false }
+func (single) listed(message)             {}
+func (dump) get(*encoder, uint32) bool    { return false }
+func (dump) found(message)                {}
+
+// generation asks for the ruleset's generation.
+type generation Generation
+
+func (*generation) object() string             { return "generation" }
+func (*generation) list(*encoder, uint32) bool { return false }
+func (*generation) listed(message)             {}
+
+func (*generation) get(e *encoder, seq uint32) bool {
+	e.message(nftMsg(unix.NFT_MSG_GETGEN), 0, seq, 0, 0, nil)
+	return true
+}
+
+func (q *generation) found(m message) {
+	for kind, b := range m.attributes() {
+		if kind == unix.NFTA_GEN_ID {
+			*q = generation(getU32(b))
+		}
+	}
+}
+
+// TableQuery asks for a table.
+type TableQuery struct {
+	single
+	Table Table
+
+	Found   bool
+	Use     int  // how many chains, maps and other objects it has
+	Dormant bool // its chains see no packets
+}
+
+func (q *TableQuery) object() string { return q.Table.String() }
+
+func (q *TableQuery) get(e *encoder, seq uint32) bool {
+	e.message(nftMsg(unix.NFT_MSG_GETTABLE), 0, seq, q.Table.Family, 0, func() {
+		e.str(unix.NFTA_TABLE_NAME, q.Table.Name)
+	})
+	return true
+}
+
+func (q *TableQuery) found(m message) {
+	q.Found = true
+	for kind, b := range m.attributes() {
+		switch kind {
+		case unix.NFTA_TABLE_USE:
+			q.Use = int(getU32(b))
+		case unix.NFTA_TABLE_FLAGS:
+			q.Dormant = getU32(b)&tableDormant != 0
+		}
+	}
+}
+
+const tableDormant = 1 // NFT_TABLE_F_DORMANT
+
+// ChainQuery asks for a chain with its rules.
+type ChainQuery struct {
+	Table Table
+	Name  string
+
+	Found bool
+	Chain Chain
+	Use   int // rules in it, rules and elements that lead to it
+}
+
+func (q *ChainQuery) object() string { return q.Table.String() + " " + q.Name }
+
+func (q *ChainQuery) get(e *encoder, seq uint32) bool {
+	e.message(nftMsg(unix.NFT_MSG_GETCHAIN), 0, seq, q.Table.Family, 0, func() {
+		e.str(unix.NFTA_CHAIN_TABLE, q.Table.Name)
+		e.str(unix.NFTA_CHAIN_NAME, q.Name)
+	})
+	return true
+}
+
+func (q *ChainQuery) found(m message) {
+	q.Found = true
+	q.Chain = Chain{Table: q.Table, Name: q.Name}
+	var kindName string
+	var drop bool
+	for kind, b := range m.attributes() {
+		switch kind {
+		case unix.NFTA_CHAIN_USE:
+			q.Use = int(getU32(b))
+		case unix.NFTA_CHAIN_TYPE:
+			kindName = getString(b)
+		case unix.NFTA_CHAIN_POLICY:
+			drop = getU32(b) == uint32(Drop)
+		case unix.NFTA_CHAIN_HOOK:
+			q.Chain.Hook = new(Hook)
+			for kind, b := range attributes(b) {
+				switch kind {
+				case unix.NFTA_HOOK_HOOKNUM:
+					q.Chain.Hook.Point = Point(getU32(b))
+				case unix.NFTA_HOOK_PRIORITY:
+					q.Chain.Hook.Priority = int32(getU32(b))
+				}
+			}
+		}
+	}
+	if q.Chain.Hook != nil {
+		q.Chain.Hook.Type, q.Chain.Hook.Drop = kindName, drop
+	}
+}
+
+func (q *ChainQuery) list(e *encoder, seq uint32) bool {
+	if !q.Found {
+		return false
+	}
+	q.Chain.Rules = nil
+	listRules(e, seq, q.Table, q.Name)
+	return true
+}
+
+func (q *ChainQuery) listed(m message) {
+	q.Chain.Rules = append(q.Chain.Rules, decodeRule(m, q.Table))
+}
+
+// HasChain asks whether there is a chain, without its rules.
+type HasChain struct {
+	single
+	Table Table
+	Name  string
+
+	Found bool
+}
+
+func (q *HasChain) object() string { return q.Table.String() + " " + q.Name }
+
+func (q *HasChain) get(e *encoder, seq uint32) bool {
+	return (&ChainQuery{Table: q.Table, Name: q.Name}).get(e, seq)
+}
+
+func (q *HasChain) found(message) { q.Found = true }
+
+// RulesQuery asks for the rules of a table, or of one chain of it, in their
+// order.
+type RulesQuery struct {
+	dump
+	Table Table
+	Chain string // "" asks for all
+
+	Rules []Rule
+}
+
+func (q *RulesQuery) object() string { return "rules of " + q.Table.String() + " " + q.Chain }
+
+func (q *RulesQuery) list(e *encoder, seq uint32) bool {
+	q.Rules = nil
+	listRules(e, seq, q.Table, q.Chain)
+	return true
+}
+
+func (q *RulesQuery) listed(m message) { q.Rules = append(q.Rules, decodeRule(m, q.Table)) }
+
+func listRules(e *encoder, seq uint32, t Table, chain string) {
+	e.message(nftMsg(unix.NFT_MSG_GETRULE), unix.NLM_F_DUMP, seq, t.Family, 0, func() {
+		e.str(unix.NFTA_RULE_TABLE, t.Name)
+		if chain != "" {
+			e.str(unix.NFTA_RULE_CHAIN, chain)
+		}
+	})
+}
+
+func decodeRule(m message, t Table) Rule {
+	r := Rule{Table: t}
+	var comment string
+	for kind, b := range m.attributes() {
+		switch kind {
+		case unix.NFTA_RULE_CHAIN:
+			r.Chain = getString(b)
+		case unix.NFTA_RULE_HANDLE:
+			r.Handle = getU64(b)
+		case unix.NFTA_RULE_EXPRESSIONS:
+			r.decodeExprs(b)
+		case unix.NFTA_RULE_USERDATA:
+			comment = decodeComment(b)
+		}
+	}
+	if comment != "" {
+		r.Comment = comment
+	}
+	return r
+}
+
+// ElementQuery asks for the element of a key.
+type ElementQuery struct {
+	single
+	Map Map
+	Key []byte
+
+	Element *Element // nil if there is none
+}
+
+func (q *ElementQuery) object() string { return q.Map.String() + " " + keyString(q.Key) }
+
+func (q *ElementQuery) get(e *encoder, seq uint32) bool {
+	e.message(nftMsg(unix.NFT_MSG_GETSETELEM), 0, seq, q.Map.Table.Family, 0, func() {
+		e.elements(q.Map, Element{Key: q.Key})
+	})
+	return true
+}
+
+func (q *ElementQuery) found(m message) {
+	for _, x := range decodeElements(m) {
+		q.Element = &x
+	}
+}
+
+// ElementsQuery asks for all elements of a map.
+type ElementsQuery struct {
+	dump
+	Map Map
+
+	Elements []Element
+}
+
+func (q *ElementsQuery) object() string { return "elements of " + q.Map.String() }
+
+func (q *ElementsQuery) list(e *encoder, seq uint32) bool {
+	q.Elements = nil
+	e.message(nftMsg(unix.NFT_MSG_GETSETELEM), unix.NLM_F_DUMP, seq, q.Map.Table.Family, 0, func() {
+		e.str(unix.NFTA_SET_ELEM_LIST_TABLE, q.Map.Table.Name)
+		e.str(unix.NFTA_SET_ELEM_LIST_SET, q.Map.Name)
+	})
+	return true
+}
+
+func (q *ElementsQuery) listed(m message) { q.Elements = append(q.Elements, decodeElements(m)...) }
+
+// elements appends the body of a message about elements of a map.
+func (e *encoder) elements(m Map, elements ...Element) {
+	e.str(unix.NFTA_SET_ELEM_LIST_TABLE, m.Table.Name)
+	e.str(unix.NFTA_SET_ELEM_LIST_SET, m.Name)
+	e.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
+		for _, x := range elements {
+			e.nest(unix.NFTA_LIST_ELEM, func() {
+				e.data(unix.NFTA_SET_ELEM_KEY, x.Key)
+				if x.Verdict != nil {
+					e.nest(unix.NFTA_SET_ELEM_DATA, func() { e.verdict(*x.Verdict) })
+				} else if x.Data != nil {
+					e.data(unix.NFTA_SET_ELEM_DATA, x.Data)
+				}
+				if x.Comment != "" {
+					e.bytes(unix.NFTA_SET_ELEM_USERDATA, encodeComment(x.Comment))
+				}
+			})
+		}
+	})
+}
+
+func decodeElements(m message) (elements []Element) {
+	for kind, list := range m.attributes() {
+		if kind != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+			continue
+		}
+		for _, item := range attributes(list) {
+			var x Element
+			for kind, b := range attributes(item) {
+				switch kind {
+				case unix.NFTA_SET_ELEM_KEY:
+					x.Key, _ = decodeData(b)
+				case unix.NFTA_SET_ELEM_DATA:
+					x.Data, x.Verdict = decodeData(b)
+				case unix.NFTA_SET_ELEM_USERDATA:
+					x.Comment = decodeComment(b)
+				}
+			}
+			elements = append(elements, x)
+		}
+	}
+	return elements
+}
+
+// The kernel keeps comments as user data, whose format is libnftnl's: a type
+// (0 is a comment, of elements and of rules), a length and the text with a NUL.
+
+const commentType = 0
+
+func encodeComment(s string) []byte {
+	s = s[:min(len(s), maxComment)]
+	return append(append([]byte{commentType, byte(len(s) + 1)}, s...), 0)
+}
+
+// maxComment is what nft accepts, without the NUL.
+const maxComment = 127
+
+func decodeComment(b []byte) string {
+	for len(b) >= 2 {
+		kind, n := b[0], int(b[1])
+		b = b[2:]
+		if n > len(b) {
+			break
+		}
+		if kind == commentType {
+			return getString(b[:n])
+		}
+		b = b[n:]
+	}
+	return ""
+}

@@ -1,0 +1,330 @@
+package masquerade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/plumb-cni/plumb/internal/iptables"
+	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/test/host"
+)
+
+// TestTraffic proves that the address that the world sees is the host's, with each back end, and how a container that is not
+// masqueraded fares.
+func TestTraffic(t *testing.T) {
+	internet := host.Internet(t)
+	ns := container(t)
+	server4 := host.Serve(t, internet, "tcp4", host.Internet4+":0")
+	server6 := host.Serve(t, internet, "udp6", "["+host.Internet6+"]:0")
+	sees := func(network, server string) string {
+		t.Helper()
+		a, err := host.Ask(t, ns, network, server, "")
+		if err != nil {
+			t.Error(err)
+			return ""
+		}
+		return netip.MustParseAddrPort(a.Client).Addr().String()
+	}
+	if host.TryPing(ns, host.Internet4) == nil {
+		t.Fatal("the world answers to the container's own address")
+	}
+	for _, backend := range []Backend{NFTables, IPTables} {
+		t.Run(string(backend), func(t *testing.T) {
+			k := kernel(t)
+			m := dual("traffic", backend)
+			ensure(t, k, m)
+			host.Ping(t, ns, host.Internet4)
+			host.Ping(t, ns, host.Internet6)
+			if got := sees("tcp4", server4); got != host.Uplink4 {
+				t.Errorf("the world sees %s", got)
+			}
+			if got := sees("udp6", server6); got != host.Uplink6 {
+				t.Errorf("the world sees %s", got)
+			}
+			// Not what stays in the subnet.
+			local := host.Serve(t, "", "udp4", "10.22.0.1:0")
+			if got := sees("udp4", local); got != "10.22.0.3" {
+				t.Errorf("the host sees %s", got)
+			}
+			if d := diff(t, k, m); d != "" {
+				t.Error(d)
+			}
+
+			// With the flows forgotten, as DEL does, nothing goes on as before.
+			remove(t, k, m.Key(), m.Owner)
+			conn, err := k.NFT()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := conn.FlushConntrack(context.Background(), addrs("10.22.0.3", "fd00:22::3")); err != nil {
+				t.Fatal(err)
+			}
+			for _, family := range []string{"ipv4", "ipv6"} {
+				if out, _ := host.Try("conntrack", "-L", "-f", family); strings.Contains(out, "22::3") || strings.Contains(out, "10.22.0.3") {
+					t.Errorf("conntrack still knows\n%s", out)
+				}
+			}
+			if host.TryPing(ns, host.Internet4) == nil {
+				t.Error("still masqueraded")
+			}
+			empty(t)
+		})
+	}
+}
+
+func TestTables(t *testing.T) {
+	k := kernel(t)
+	t.Setenv("PATH", "") // everything here goes by netlink
+	m := dual("one", Auto)
+	m.Addresses = append(m.Addresses, netip.MustParsePrefix("::ffff:10.22.0.3/112")) // said twice
+	ensure(t, k, m)
+	if undo := ensure(t, k, m); undo != nil {
+		t.Error("the second time something was done")
+	}
+	ensure(t, k, Masquerade{Owner: owner("two"), Addresses: prefixes("10.22.7.7/16", "192.168.5.9/24")})
+	if d := diff(t, k, m); d != "" {
+		t.Error(d)
+	}
+	t.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+	const want = `table inet plumb {
+	map masq4 {
+		type ipv4_addr : verdict
+		elements = { E4 }
+	}
+
+	map masq6 {
+		type ipv6_addr : verdict
+		elements = { fd00:22::3 comment "plumb:mynet/one/eth0" : jump masq6-fd00_22__/64 }
+	}
+
+	chain masq-postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr vmap @masq4
+		ip6 saddr vmap @masq6
+	}
+
+	chain masq4-10.22.0.0/16 {
+		ip daddr != 10.22.0.0/16 ip daddr != 224.0.0.0/4 masquerade
+	}
+
+	chain masq6-fd00_22__/64 {
+		ip6 daddr != fd00:22::/64 ip6 daddr != ff00::/8 masquerade
+	}
+
+	chain masq4-192.168.5.0/24 {
+		ip daddr != 192.168.5.0/24 ip daddr != 224.0.0.0/4 masquerade
+	}
+}
+`
+	list := host.Run(t, "nft", "list", "ruleset")
+	before, rest, _ := strings.Cut(list, "ipv4_addr : verdict\n\t\telements = { ")
+	_, after, _ := strings.Cut(rest, " }") // in an order of the kernel's own
+	if got := before + "ipv4_addr : verdict\n\t\telements = { E4 }" + after; got != want {
+		t.Errorf("nft lists\n%s", list)
+	}
+	if got, want := elements(t), []string{
+		"10.22.0.3 plumb:mynet/one/eth0", "10.22.7.7 plumb:mynet/two/eth0", "192.168.5.9 plumb:mynet/two/eth0", "fd00:22::3 plumb:mynet/one/eth0",
+	}; !slices.Equal(got, want) {
+		t.Errorf("elements %q", got)
+	}
+	// What nft lists it can restore.
+	host.Run(t, "nft", "flush", "ruleset")
+	host.Run(t, "sh", "-c", "nft -f - <<'EOF'\n"+list+"EOF")
+	if d := diff(t, k, m); d != "" {
+		t.Error("restored:", d)
+	}
+
+	remove(t, k, Key(owner("two")), owner("two"))
+	if d := diff(t, k, m); d != "" || len(elements(t)) != 2 || strings.Contains(host.Run(t, "nft", "list", "ruleset"), "192.168") {
+		t.Errorf("%s\n%s", d, host.Run(t, "nft", "list", "ruleset"))
+	}
+	remove(t, k, m.Key(), m.Owner)
+	remove(t, k, m.Key(), m.Owner)
+	empty(t)
+}
+
+func TestDamage(t *testing.T) {
+	const tag = "plumb:mynet/one/eth0"
+	for _, x := range []struct{ name, damage, drift string }{
+		{"everything", "flush ruleset", "table inet plumb is missing, want present"},
+		{"element", "delete element inet plumb masq4 { 10.22.0.3 }", "element inet plumb masq4 10.22.0.3 is missing, want jump masq4-10.22.0.0/16"},
+		{"address of another", "delete element inet plumb masq6 { fd00:22::3 }; add element inet plumb masq6 { fd00:22::3 comment \"plumb:x/y/z\" : jump masq6-fd00_22__/64 }",
+			"owner of element inet plumb masq6 fd00:22::3 is plumb:x/y/z, want " + tag},
+		{"other chain", "add chain inet plumb x; delete element inet plumb masq4 { 10.22.0.3 }; add element inet plumb masq4 { 10.22.0.3 comment \"" + tag + "\" : goto x }",
+			"element inet plumb masq4 10.22.0.3 is goto x, want jump masq4-10.22.0.0/16"},
+		{"base rules", "flush chain inet plumb masq-postrouting", "rules of chain inet plumb masq-postrouting is 0 others, want the 2 of plumb"},
+		{"base rules and more", "insert rule inet plumb masq-postrouting accept", "rules of chain inet plumb masq-postrouting is 3 others, want the 2 of plumb"},
+		{"base chain", "flush chain inet plumb masq-postrouting; delete chain inet plumb masq-postrouting", "chain inet plumb masq-postrouting is missing, want present"},
+		{"hook", "flush chain inet plumb masq-postrouting; delete chain inet plumb masq-postrouting; add chain inet plumb masq-postrouting { type nat hook postrouting priority 300; }; add rule inet plumb masq-postrouting ip saddr vmap @masq4; add rule inet plumb masq-postrouting ip6 saddr vmap @masq6",
+			"hook of chain inet plumb masq-postrouting is type nat hook 4 priority 300 policy accept, want type nat hook 4 priority 100 policy accept"},
+		{"policy", "chain inet plumb masq-postrouting { policy drop; }",
+			"hook of chain inet plumb masq-postrouting is type nat hook 4 priority 100 policy drop, want type nat hook 4 priority 100 policy accept"},
+		{"subnet rules", "flush chain inet plumb masq4-10.22.0.0/16", "rules of chain inet plumb masq4-10.22.0.0/16 is 0 others, want the 1 of plumb"},
+		{"subnet rule", "flush chain inet plumb masq4-10.22.0.0/16; add rule inet plumb masq4-10.22.0.0/16 accept", "rules of chain inet plumb masq4-10.22.0.0/16 is 1 others, want the 1 of plumb"},
+		{"dormant", "add table inet plumb { flags dormant; }", "table inet plumb is dormant, want awake"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			k := kernel(t)
+			m := dual("one", NFTables)
+			ensure(t, k, m)
+			want := host.Run(t, "nft", "list", "ruleset")
+			host.Run(t, "nft", x.damage)
+			if d := diff(t, k, m); !strings.Contains(d, x.drift) {
+				t.Errorf("drift: %s\nwant: %s", d, x.drift)
+			}
+			ensure(t, k, m)
+			got := host.Run(t, "nft", "list", "ruleset")
+			if sorted(got) != sorted(want) && x.name != "other chain" {
+				t.Errorf("mended to\n%s", got)
+			}
+			if d := diff(t, k, m); d != "" {
+				t.Error("after mending:", d)
+			}
+		})
+	}
+}
+
+// sorted sorts the lines of a listing: what is mended moves to the end.
+func sorted(s string) string {
+	lines := strings.Split(s, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+func TestStale(t *testing.T) {
+	k := kernel(t)
+	old, fresh := owner("old"), owner("fresh")
+	ensure(t, k, Masquerade{Owner: old, Addresses: prefixes("10.22.0.3/16", "10.22.0.4/16")})
+	ensure(t, k, Masquerade{Owner: fresh, Addresses: prefixes("10.22.0.3/16")})
+	want := []string{"10.22.0.3 plumb:mynet/fresh/eth0", "10.22.0.4 plumb:mynet/old/eth0"}
+	if got := elements(t); !slices.Equal(got, want) {
+		t.Errorf("elements %q", got)
+	}
+	remove(t, k, Key(old, addrs("10.22.0.3", "10.22.0.4")...), old)
+	if got := elements(t); !slices.Equal(got, want[:1]) {
+		t.Errorf("elements %q", got)
+	}
+}
+
+func TestUndo(t *testing.T) {
+	k := kernel(t)
+	for _, backend := range []Backend{NFTables, IPTables} {
+		half := dual("one", backend)
+		half.Addresses = half.Addresses[:1]
+		ensure(t, k, half)
+		before := host.Snapshot(t)
+		undo := ensure(t, k, dual("one", backend))
+		if err := undo(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if d := before.Diff(host.Snapshot(t), " ip6 nat ", "-A|CNI-"); d != "" && backend == NFTables {
+			t.Error(d)
+		}
+		if d := diff(t, k, half); d != "" {
+			t.Error(d)
+		}
+		remove(t, k, half.Key(), half.Owner)
+		empty(t)
+	}
+}
+
+func TestGarbage(t *testing.T) {
+	k := kernel(t)
+	ensure(t, k, dual("one", NFTables))
+	ensure(t, k, Masquerade{Owner: owner("two"), Addresses: prefixes("10.22.0.4/16")})
+	ensure(t, k, Masquerade{Owner: state.Owner{Network: "mynet2", ContainerID: "three", IfName: "eth0"}, Addresses: prefixes("10.23.0.4/16")})
+	ensure(t, k, Masquerade{Owner: owner("four"), Addresses: prefixes("10.22.0.5/16", "fd00:22::5/64"), Backend: IPTables})
+	chain := containerChain(owner("four"))
+	for _, x := range []struct {
+		network string
+		valid   []state.Owner
+		want    []string
+	}{
+		{"mynet", nil, []string{chain, "plumb:mynet/one/eth0 10.22.0.3,fd00:22::3", "plumb:mynet/two/eth0 10.22.0.4"}},
+		{"my", nil, nil},
+		{"mynet", []state.Owner{owner("one")}, []string{chain, "plumb:mynet/two/eth0 10.22.0.4"}},
+		{"mynet", []state.Owner{owner("two"), owner("four")}, []string{"plumb:mynet/one/eth0 10.22.0.3,fd00:22::3"}},
+		{"mynet2", nil, []string{"plumb:mynet2/three/eth0 10.23.0.4"}},
+	} {
+		found, err := Kind{}.Garbage(context.Background(), k.Reader(), x.network, x.valid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, f := range found {
+			got = append(got, f.Key.Name)
+			if !f.Owner.On(x.network) {
+				t.Errorf("%s is of %s", f.Key, f.Owner)
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, x.want) {
+			t.Errorf("garbage of %q: %q, want %q", x.network, got, x.want)
+		}
+		for _, f := range found {
+			if f.Key.Name == chain {
+				remove(t, k, f.Key, f.Owner)
+				if out := host.Run(t, "iptables-save"); strings.Contains(out, "CNI-") {
+					t.Error(out)
+				}
+				ensure(t, k, Masquerade{Owner: owner("four"), Addresses: prefixes("10.22.0.5/16", "fd00:22::5/64"), Backend: IPTables})
+			}
+		}
+	}
+}
+
+// TestTogether adds and removes at once, so that tables and chains come and go under everybody's feet, and somebody flushes them.
+func TestTogether(t *testing.T) {
+	kernel(t)
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			k, err := state.OpenKernel("")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer k.Close()
+			m := Masquerade{Owner: owner(fmt.Sprint("c", i)), Addresses: prefixes(fmt.Sprintf("10.%d.0.%d/16", i%3, i), fmt.Sprintf("fd00:%x::%x/64", i%3, i))}
+			for round := range 60 {
+				if _, err := m.Ensure(context.Background(), k); err != nil {
+					t.Errorf("ADD %d: %v", i, err)
+				}
+				if i == 0 && round%20 == 10 {
+					host.Try("nft", "flush", "ruleset")
+				}
+				if err := (Kind{}).Remove(context.Background(), k, m.Key(), m.Owner); err != nil {
+					t.Errorf("DEL %d: %v", i, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	empty(t)
+}
+
+func TestErrors(t *testing.T) {
+	k := kernel(t)
+	if _, err := (Masquerade{Owner: owner("x"), Addresses: prefixes("10.0.0.1/8"), Backend: "ebtables"}).Ensure(context.Background(), k); err == nil || !strings.Contains(err.Error(), `"ebtables"`) {
+		t.Error(err)
+	}
+	if _, err := ParseBackend("iptables"); err != nil {
+		t.Error(err)
+	}
+	if err := (Kind{}).Remove(context.Background(), k, state.Key{NS: state.Host, Kind: kindName, Name: "plumb:a/b/c 10.0.0"}, owner("x")); err == nil {
+		t.Error("a key that can't be read")
+	}
+	ns, err := k.Namespace(state.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := iptables.Restore(context.Background(), ns, 2, "other", ""); !errors.Is(err, iptables.ErrMissing) && err != nil {
+		t.Error(err)
+	}
+}
