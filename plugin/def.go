@@ -43,7 +43,7 @@ type Def[C any] struct {
 	// from the owner, the configuration, a prevResult and the addresses that
 	// are known to have been the container's, which may be none. DEL unites
 	// it with the record; it must not rely on anything that may be gone by
-	// then.
+	// then. Optional for a plugin all of whose objects vanish with a link.
 	Footprint func(*C, *Request, []netip.Addr) []state.Key
 
 	// Kinds are the kinds of objects that have to be removed, in the order
@@ -326,7 +326,10 @@ func (d *Def[C]) del(ctx context.Context, s *session) error {
 		recorded = record.Keys
 		gone = append(gone, record.Addresses...)
 	}
-	keys := append(recorded, d.Footprint(c, s.Request, distinct(gone))...)
+	keys := recorded
+	if d.Footprint != nil {
+		keys = append(keys, d.Footprint(c, s.Request, distinct(gone))...)
+	}
 
 	if err := s.engine(k).Remove(ctx, d.Kinds, keys); err != nil {
 		return err

@@ -30,7 +30,7 @@ func (p Plugin) Name() string { return p.name }
 func (p Plugin) Keys() []string { return p.keys() }
 
 // A Host is what a process offers to the plugins that run in it. The zero Host
-// serves plugins that need no IPAM.
+// serves those that ask no IPAM plugin.
 type Host struct {
 	// Own returns the IPAM plugin of ours that a configuration means by a
 	// type, or nil if it means a foreign program on the path.
@@ -39,7 +39,7 @@ type Host struct {
 	// Foreign executes IPAM plugins that are not ours.
 	Foreign Invoker
 
-	// Records is where attachments are recorded.
+	// Records is where attachments are recorded; by default state.RecordDir.
 	Records state.Records
 
 	// Log, if set, is told about every verb that was served.
@@ -68,6 +68,24 @@ type Entry struct {
 	Steps     []state.TraceStep `json:"steps,omitempty"`
 	Error     string            `json:"error,omitempty"`
 	Code      cni.Code          `json:"code,omitempty"`
+}
+
+// In returns the plugin as it serves calls within a host: what package protocol
+// makes a process of.
+func (p Plugin) In(h *Host) Served { return Served{Plugin: p, host: h} }
+
+// Served is a plugin within a host.
+type Served struct {
+	Plugin
+	host *Host
+}
+
+// Versions returns the versions of the protocol that the plugin supports.
+func (Served) Versions() []cni.Version { return cni.Versions() }
+
+// Handle serves a call as [Plugin.Serve] does.
+func (s Served) Handle(ctx context.Context, call *cni.Request) (*cni.Result, error) {
+	return s.Serve(ctx, s.host, call)
 }
 
 // A session is the serving of one call.

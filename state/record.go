@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,8 +30,12 @@ type Record struct {
 	Addresses []netip.Addr `json:"addresses,omitempty"` // of the container
 }
 
-// Records is a folder of records, a file each.
+// Records is a folder of records, a file each. An empty Dir means RecordDir.
 type Records struct{ Dir string }
+
+func (r Records) path(file string) string {
+	return filepath.Join(cmp.Or(r.Dir, RecordDir), file)
+}
 
 // name returns the file name of a record: the plugin, and the parts of the
 // tag, none of which can hold an "@" but the last.
@@ -41,7 +46,7 @@ func name(plugin string, o Owner) string {
 // Load returns the record of an attachment, or nil if there is none. A file
 // that can't be decoded counts as none, since nothing but a crash leaves one.
 func (r Records) Load(plugin string, o Owner) (*Record, error) {
-	data, err := os.ReadFile(filepath.Join(r.Dir, name(plugin, o)))
+	data, err := os.ReadFile(r.path(name(plugin, o)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -77,11 +82,11 @@ func (r Records) write(rec Record) error {
 	if err != nil {
 		return fmt.Errorf("encode record: %w", err)
 	}
-	path := filepath.Join(r.Dir, name(rec.Plugin, rec.Owner))
-	temp := filepath.Join(r.Dir, "."+name(rec.Plugin, rec.Owner))
+	path := r.path(name(rec.Plugin, rec.Owner))
+	temp := r.path("." + name(rec.Plugin, rec.Owner))
 	err = os.WriteFile(temp, data, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(r.Dir, 0o700); err == nil {
+		if err = os.MkdirAll(r.path(""), 0o700); err == nil {
 			err = os.WriteFile(temp, data, 0o600)
 		}
 	}
@@ -106,7 +111,7 @@ func union[T comparable](a, b []T) []T {
 
 // Delete removes the record of an attachment. None is success.
 func (r Records) Delete(plugin string, o Owner) error {
-	err := os.Remove(filepath.Join(r.Dir, name(plugin, o)))
+	err := os.Remove(r.path(name(plugin, o)))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete record: %w", err)
 	}
@@ -116,7 +121,7 @@ func (r Records) Delete(plugin string, o Owner) error {
 // List returns the records of a plugin on a network. It reads the whole
 // folder.
 func (r Records) List(plugin, network string) ([]Record, error) {
-	entries, err := os.ReadDir(r.Dir)
+	entries, err := os.ReadDir(r.path(""))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list records: %w", err)
 	}
@@ -127,7 +132,7 @@ func (r Records) List(plugin, network string) ([]Record, error) {
 		if !strings.HasPrefix(e.Name(), prefix) {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join(r.Dir, e.Name()))
+		data, err := os.ReadFile(r.path(e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

@@ -10,14 +10,12 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/cnitool"
 	"github.com/plumb-cni/plumb/internal/verblog"
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/plugins/all"
 	"github.com/plumb-cni/plumb/protocol"
 	"github.com/plumb-cni/plumb/runtime"
-	"github.com/plumb-cni/plumb/state"
 )
 
 // Stamped by scripts/build.
@@ -43,7 +41,7 @@ func main() {
 		os.Exit(code)
 	}
 	if p, ok := all.Find(name); ok {
-		protocol.Main(handler{p, host()}, about)
+		protocol.Main(p.In(host()), about)
 	}
 	if len(os.Args) == 2 && os.Args[1] == "--list" {
 		list()
@@ -62,24 +60,11 @@ func list() {
 	}
 }
 
-// A handler serves the protocol with a plugin.
-type handler struct {
-	plugin.Plugin
-	host *plugin.Host
-}
-
-func (handler) Versions() []cni.Version { return cni.Versions() }
-
-func (h handler) Handle(ctx context.Context, call *cni.Request) (*cni.Result, error) {
-	return h.Serve(ctx, h.host, call)
-}
-
 func host() *plugin.Host {
 	h := &plugin.Host{
 		Own: own,
 		// Less patient than our own caller, lest the plugin outlive us.
 		Foreign: &runtime.Exec{Stderr: os.Stderr, Grace: time.Second},
-		Records: state.Records{Dir: state.RecordDir},
 	}
 	destination, err := verblog.Destination(os.Getenv("PLUMB_LOG"), settingsFile)
 	if err != nil {

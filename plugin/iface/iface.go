@@ -185,8 +185,9 @@ func Kinds() []state.Kind { return []state.Kind{masquerade.Kind{}, link.Kind{}} 
 // Either end is enough to remove it; the sandbox's is for one whose other end
 // has a name that nobody knows any more.
 func Footprint(r *plugin.Request, addrs []netip.Addr, others ...string) []state.Key {
+	previous, _ := r.Previous()
 	return []state.Key{
-		link.SandboxKey(r.IfName), link.Key(link.HostName(r.Owner)), link.Key(HostEnd(r, others...)),
+		link.PeerKey(r.IfName, previous.MAC), link.Key(link.HostName(r.Owner)), link.Key(HostEnd(r, others...)),
 		masquerade.Key(r.Owner, addrs...),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/state"
@@ -21,6 +22,16 @@ func SandboxKey(name string) state.Key {
 	return state.Key{NS: state.Sandbox, Kind: kindName, Name: name}
 }
 
+// PeerKey names a link of the sandbox that was known by a hardware address, any
+// if it is empty: a sandbox's path may by now lead to somebody else's.
+func PeerKey(name, mac string) state.Key {
+	key := SandboxKey(name)
+	if mac != "" {
+		key.Name += " " + mac
+	}
+	return key
+}
+
 // Kind removes and finds links that attachments own.
 type Kind struct{}
 
@@ -33,7 +44,7 @@ func (Kind) Kind() string { return kindName }
 // the sandbox has no tag of its own: it is the owner's if the host end of it
 // is. A pair whose host end has no tag at all was made by another
 // implementation, or by an ADD that was killed in between, and goes too if it
-// is a veth.
+// is a veth and has the hardware address that the key names.
 func (Kind) Remove(_ context.Context, k *state.Kernel, key state.Key, o state.Owner) error {
 	conn, err := k.Route(key.NS)
 	if errors.Is(err, state.ErrNoSandbox) {
@@ -42,7 +53,8 @@ func (Kind) Remove(_ context.Context, k *state.Kernel, key state.Key, o state.Ow
 	if err != nil {
 		return err
 	}
-	found, err := conn.Link(key.Name)
+	name, mac, _ := strings.Cut(key.Name, " ")
+	found, err := conn.Link(name)
 	if errors.Is(err, rtnl.ErrNotFound) {
 		return nil
 	}
@@ -69,11 +81,13 @@ func (Kind) Remove(_ context.Context, k *state.Kernel, key state.Key, o state.Ow
 			return nil // the peer is in a third namespace
 		}
 	}
-	if state.Tagged(tagged.Alias) && tagged.Alias != o.Tag() {
+	switch {
+	case tagged.Alias == o.Tag():
+	case state.Tagged(tagged.Alias), mac != "" && mac != found.MAC.String():
 		return nil
 	}
 	if err := conn.DelLink(found.Index); err != nil && !errors.Is(err, rtnl.ErrNotFound) {
-		return fmt.Errorf("%s: %w", key.Name, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
 }
