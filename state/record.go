@@ -121,15 +121,21 @@ func (r Records) Delete(plugin string, o Owner) error {
 // List returns the records of a plugin on a network. It reads the whole
 // folder.
 func (r Records) List(plugin, network string) ([]Record, error) {
+	prefix := name(plugin, Owner{Network: network})
+	return r.list(strings.TrimSuffix(prefix, "@")) // of an empty interface
+}
+
+// All returns the records of all plugins, in the order of their file names.
+func (r Records) All() ([]Record, error) { return r.list("") }
+
+func (r Records) list(prefix string) ([]Record, error) {
 	entries, err := os.ReadDir(r.path(""))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list records: %w", err)
 	}
-	prefix := name(plugin, Owner{Network: network})
-	prefix = strings.TrimSuffix(prefix, "@") // of an empty container and interface
 	var records []Record
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), prefix) {
+		if !strings.HasPrefix(e.Name(), prefix) || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
 		data, err := os.ReadFile(r.path(e.Name()))
