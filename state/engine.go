@@ -36,7 +36,7 @@ func (e *Engine) Apply(ctx context.Context, plan Plan) (Undo, error) {
 		if e.Before != nil {
 			e.Before(s)
 		}
-		err := e.Trace.Time("ensure", s.Key(), func() error {
+		err := e.Trace.Time("ensure", named{s}, func() error {
 			u, err := s.Ensure(ctx, e.Kernel)
 			if u != nil && !s.Shared {
 				undos = append(undos, u)
@@ -60,7 +60,7 @@ func (e *Engine) Diff(ctx context.Context, plan Plan) ([]Drift, error) {
 	var drifts []Drift
 	r := e.Kernel.Reader()
 	for _, s := range plan {
-		err := e.Trace.Time("diff", s.Key(), func() error {
+		err := e.Trace.Time("diff", named{s}, func() error {
 			d, err := s.Diff(ctx, r)
 			drifts = append(drifts, d...)
 			return err
@@ -92,6 +92,11 @@ func (e *Engine) Remove(ctx context.Context, kinds []Kind, keys []Key) error {
 	}
 	return errors.Join(errs...)
 }
+
+// named reads as a resource's key, which is not computed unless it is printed.
+type named struct{ Resource }
+
+func (n named) String() string { return n.Key().String() }
 
 // Describe writes drifts as one line.
 func Describe(drifts []Drift) string {

@@ -1,6 +1,9 @@
 package state
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // A Trace records what an engine did and how long each step took. The nil
 // Trace records nothing and costs nothing.
@@ -17,7 +20,7 @@ type TraceStep struct {
 }
 
 // Time calls f and records how long it took.
-func (t *Trace) Time(op string, object interface{ String() string }, f func() error) error {
+func (t *Trace) Time(op string, object fmt.Stringer, f func() error) error {
 	if t == nil {
 		return f()
 	}
