@@ -24,9 +24,9 @@ fuzz: # every fuzz target for a minute, or FUZZTIME=10s
 	@scripts/deps
 	@scripts/fuzz
 
-bench:
+bench: # the plugins beside the reference's, two minutes; OUT=FILE.json keeps the figures
 	@scripts/deps
-	go test -run '^$$' -bench . -timeout 30m ./...
+	@go test -count=1 -timeout 20m -v ./test/bench -args -rounds=$(or $(ROUNDS),40) $(if $(OUT),-out=$(abspath $(OUT)))
 
 clean:
 	rm -rf bin
