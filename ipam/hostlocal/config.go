@@ -1,0 +1,227 @@
+package hostlocal
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/ipam"
+	"github.com/plumb-cni/plumb/plugin"
+)
+
+// DefaultDataDir is where addresses are kept unless the key dataDir says
+// otherwise.
+const DefaultDataDir = "/var/lib/cni/networks"
+
+// Keys returns the configuration keys that the plugin understands.
+func Keys() []string {
+	return []string{
+		"args.cni.ips",
+		"ipam.dataDir",
+		"ipam.gateway",
+		"ipam.rangeEnd",
+		"ipam.rangeStart",
+		"ipam.ranges.gateway",
+		"ipam.ranges.rangeEnd",
+		"ipam.ranges.rangeStart",
+		"ipam.ranges.subnet",
+		"ipam.resolvConf",
+		"ipam.routes.advmss",
+		"ipam.routes.dst",
+		"ipam.routes.gw",
+		"ipam.routes.mtu",
+		"ipam.routes.priority",
+		"ipam.routes.scope",
+		"ipam.routes.table",
+		"ipam.subnet",
+		"runtimeConfig.ipRanges.gateway",
+		"runtimeConfig.ipRanges.rangeEnd",
+		"runtimeConfig.ipRanges.rangeStart",
+		"runtimeConfig.ipRanges.subnet",
+		"runtimeConfig.ips",
+	}
+}
+
+// A config is what ADD and CHECK need to know.
+type config struct {
+	dataDir    string
+	sets       []rangeSet // an address is given from each
+	requests   []*request // the address asked for from each; nil if any will do
+	routes     []cni.Route
+	resolvConf string // path, or empty
+}
+
+// A request is an address that the caller asks for.
+type request struct {
+	ipam.Request
+	addr netip.Addr
+}
+
+// parseConfig decodes and checks the configuration and the arguments.
+func parseConfig(r *plugin.Request) (*config, error) {
+	if err := r.Args.Check("IP"); err != nil {
+		return nil, err
+	}
+	dataDir, err := parseDataDir(r)
+	if err != nil {
+		return nil, err
+	}
+	var section struct {
+		Ranges     [][]rangeJSON   `json:"ranges"`
+		Routes     json.RawMessage `json:"routes"`
+		ResolvConf string          `json:"resolvConf"`
+	}
+	var single rangeJSON // before there were lists of ranges, one could be here
+	if err := ipam.Decode(r.Config.IPAM.Raw, &single, "ipam"); err != nil {
+		return nil, err
+	}
+	if err := ipam.Decode(r.Config.IPAM.Raw, &section, "ipam"); err != nil {
+		return nil, err
+	}
+	c := &config{dataDir: dataDir, resolvConf: section.ResolvConf}
+	if c.resolvConf != "" && !filepath.IsAbs(c.resolvConf) {
+		return nil, ipam.Invalid("ipam.resolvConf", "", "%q is not an absolute path", c.resolvConf)
+	}
+	if c.routes, err = ipam.Routes(section.Routes); err != nil {
+		return nil, err
+	}
+
+	// What the caller sends comes first. The number of a set is the number of
+	// its last_reserved_ip file, so the order is the reference's.
+	var runtime struct {
+		IPRanges [][]rangeJSON `json:"ipRanges"`
+	}
+	if err := ipam.Decode(r.Config.RuntimeConfig, &runtime, "runtimeConfig"); err != nil {
+		return nil, err
+	}
+	var keys []string
+	add := func(key string, set rangeSet, err error) error {
+		if err != nil {
+			return err
+		}
+		for i, other := range c.sets {
+			if a, b, ok := other.overlap(set); ok {
+				return ipam.Invalid(key, "an address can be given only once", "%s overlaps with %s of %s", b, a, keys[i])
+			}
+		}
+		c.sets, keys = append(c.sets, set), append(keys, key)
+		return nil
+	}
+	for i, ranges := range runtime.IPRanges {
+		key := fmt.Sprintf("runtimeConfig.ipRanges[%d]", i)
+		set, err := parseSet(key, ranges)
+		if err := add(key, set, err); err != nil {
+			return nil, err
+		}
+	}
+	if single.Subnet != "" {
+		only, err := single.parse("ipam")
+		if err := add("ipam.subnet", rangeSet{only}, err); err != nil {
+			return nil, err
+		}
+	}
+	for i, ranges := range section.Ranges {
+		key := fmt.Sprintf("ipam.ranges[%d]", i)
+		set, err := parseSet(key, ranges)
+		if err := add(key, set, err); err != nil {
+			return nil, err
+		}
+	}
+	if len(c.sets) == 0 {
+		return nil, ipam.Invalid("ipam.ranges", `such as "ranges": [[{"subnet": "10.0.0.0/24"}]]`, "no range to allocate from")
+	}
+	var starts []netip.Addr
+	for _, set := range c.sets {
+		starts = append(starts, set[0].start)
+	}
+	if err := ipam.CheckFamilies(r.Config.CNIVersion, starts, "ipam.ranges"); err != nil {
+		return nil, err
+	}
+	return c, c.assign(r)
+}
+
+// parseDataDir returns the folder of the networks' records. It is all that has
+// to be right in a configuration for DEL and GC.
+func parseDataDir(r *plugin.Request) (string, error) {
+	var section struct {
+		DataDir string `json:"dataDir"`
+	}
+	if err := cni.ValidateName(r.Config.Name); err != nil {
+		return "", err // it is about to become a path
+	}
+	if err := ipam.Decode(r.Config.IPAM.Raw, &section, "ipam"); err != nil {
+		return "", err
+	}
+	if section.DataDir == "" {
+		return DefaultDataDir, nil
+	}
+	if !filepath.IsAbs(section.DataDir) {
+		return "", ipam.Invalid("ipam.dataDir", "", "%q is not an absolute path", section.DataDir)
+	}
+	return section.DataDir, nil
+}
+
+// assign distributes the addresses that are asked for over the range sets.
+func (c *config) assign(r *plugin.Request) error {
+	c.requests = make([]*request, len(c.sets))
+	all, err := ipam.DecodeRequests(r)
+	if err != nil {
+		return err
+	}
+	seen := make(map[netip.Addr]bool)
+	for _, list := range [][]ipam.Request{all.Args, all.Config, all.RuntimeConfig} {
+		for _, q := range list {
+			a, err := parseRequest(q)
+			if err != nil {
+				return err
+			}
+			if seen[a] {
+				continue // a runtime may say it in more than one way
+			}
+			seen[a] = true
+			if err := c.assignTo(&request{q, a}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// parseRequest parses an address that may have a prefix, which doesn't count:
+// the subnet's is used.
+func parseRequest(q ipam.Request) (netip.Addr, error) {
+	a, err := ipam.ParseAddr(q.Value)
+	if p, prefixErr := ipam.ParsePrefix(q.Value); prefixErr == nil {
+		return p.Addr(), nil
+	}
+	if err != nil {
+		return a, q.Invalid("", "%w", err)
+	}
+	return a, nil
+}
+
+func (c *config) assignTo(q *request) error {
+	for i, set := range c.sets {
+		if set.find(q.addr) < 0 {
+			continue
+		}
+		if as := set.reserved(q.addr); as != "" {
+			return q.Invalid("", "%s is the %s of its subnet", q.addr, as)
+		}
+		if other := c.requests[i]; other != nil {
+			return q.Invalid("each range set gives one address", "%s is of the same range set as %s of %s", q.addr, other.addr, other.Key)
+		}
+		c.requests[i] = q
+		return nil
+	}
+	var sets string
+	for i, set := range c.sets {
+		if i > 0 {
+			sets += "; "
+		}
+		sets += set.String()
+	}
+	return q.Invalid("", "%s is in none of the ranges %s", q.addr, sets)
+}

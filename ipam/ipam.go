@@ -1,0 +1,157 @@
+// Package ipam holds what the configurations of IPAM plugins have in common.
+// The plugins themselves are the packages below it.
+package ipam
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/plugin"
+)
+
+// Invalid returns the error of a value that a configuration must not have. key
+// is the path of the value, such as "ipam.ranges[0][1].subnet"; hint says how
+// to mend it and may be empty.
+func Invalid(key, hint, format string, a ...any) error {
+	return cni.Errorf(cni.CodeInvalidConfig, "%s: %w", key, fmt.Errorf(format, a...)).WithDetails(hint)
+}
+
+// Decode decodes a part of a configuration, whose path is key, into a struct.
+// An absent or null part leaves it as it is.
+func Decode(raw json.RawMessage, into any, key string) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	err := json.Unmarshal(raw, into)
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		if wrong.Field != "" {
+			key += "." + wrong.Field
+		}
+		return Invalid(key, "", "unexpected %s", wrong.Value)
+	}
+	if err != nil {
+		return cni.Errorf(cni.CodeDecode, "decode %s: %w", key, err)
+	}
+	return nil
+}
+
+// ParseAddr parses an IP address. An IPv4-mapped IPv6 address is the IPv4
+// address that it stands for. The error names the value.
+func ParseAddr(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf("%q is not an IP address", s)
+	}
+	return a.Unmap(), nil
+}
+
+// ParsePrefix parses an address in CIDR notation and keeps its host bits. The
+// error names the value.
+func ParsePrefix(s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%q is not an address in CIDR notation, such as 10.0.0.2/24", s)
+	}
+	if !p.Addr().Is4In6() {
+		return p, nil
+	}
+	if p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96); !p.IsValid() {
+		return netip.Prefix{}, fmt.Errorf("the prefix of %q is wider than an IPv4 address", s)
+	}
+	return p, nil
+}
+
+// Routes decodes the key "routes" of the section "ipam". Its elements have the
+// form of those of a result of 1.1.0.
+func Routes(raw json.RawMessage) ([]cni.Route, error) {
+	const hint = `a route is {"dst": "CIDR", "gw": "address"}, and may have mtu, advmss, priority, table and scope`
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil, nil
+	}
+	if raw[0] != '[' {
+		return nil, Invalid("ipam.routes", hint, "not a list")
+	}
+	r, err := cni.DecodeResult(fmt.Appendf(nil, `{"routes":%s}`, raw), cni.V110)
+	if err != nil {
+		// What is wrong is said of a result: "decode result: routes[0]: ...".
+		_, wrong, _ := strings.Cut(err.Error(), ": ")
+		return nil, cni.Errorf(cni.CodeInvalidConfig, "ipam.%s", wrong).WithDetails(hint)
+	}
+	for i, route := range r.Routes {
+		if route.GW.IsValid() && route.GW.BitLen() != route.Dst.Addr().BitLen() {
+			return nil, Invalid(fmt.Sprintf("ipam.routes[%d].gw", i), "both must be IPv4 or both IPv6", "%s can't be the gateway to %s", route.GW, route.Dst)
+		}
+	}
+	return r.Routes, nil
+}
+
+// A Request is an address that the caller asks for, as it was given, and the
+// path of the key that it came with.
+type Request struct {
+	Key   string
+	Value string
+	code  cni.Code
+}
+
+// Invalid returns the error of a request that can't be granted.
+func (r Request) Invalid(hint, format string, a ...any) error {
+	return cni.Errorf(r.code, "%s: %w", r.Key, fmt.Errorf(format, a...)).WithDetails(hint)
+}
+
+// Requests are the addresses asked for by each of the three ways of
+// CONVENTIONS.md.
+type Requests struct {
+	Args          []Request // CNI_ARGS, key IP: at most one, which may be a list
+	Config        []Request // key ips of args.cni
+	RuntimeConfig []Request // key ips of runtimeConfig: the capability
+}
+
+// DecodeRequests returns the addresses that a call asks for.
+func DecodeRequests(r *plugin.Request) (Requests, error) {
+	var q Requests
+	if value, _ := r.Args.Get("IP"); value != "" {
+		q.Args = []Request{{"CNI_ARGS: IP", value, cni.CodeInvalidEnvironment}}
+	}
+	var args struct {
+		CNI struct {
+			IPs []string `json:"ips"`
+		} `json:"cni"`
+	}
+	if err := Decode(r.Config.Args, &args, "args"); err != nil {
+		return q, err
+	}
+	var runtime struct {
+		IPs []string `json:"ips"`
+	}
+	if err := Decode(r.Config.RuntimeConfig, &runtime, "runtimeConfig"); err != nil {
+		return q, err
+	}
+	list := func(key string, values []string) (requests []Request) {
+		for i, v := range values {
+			requests = append(requests, Request{fmt.Sprintf("%s[%d]", key, i), v, cni.CodeInvalidConfig})
+		}
+		return requests
+	}
+	q.Config = list("args.cni.ips", args.CNI.IPs)
+	q.RuntimeConfig = list("runtimeConfig.ips", runtime.IPs)
+	return q, nil
+}
+
+// CheckFamilies refuses more than one address of a family in versions whose
+// results have no room for it.
+func CheckFamilies(v cni.Version, addrs []netip.Addr, key string) error {
+	if v.AtLeast(cni.V030) {
+		return nil
+	}
+	count := make(map[int]int)
+	for _, a := range addrs {
+		if count[a.BitLen()]++; count[a.BitLen()] > 1 {
+			return Invalid(key, "results have room for more since cniVersion 0.3.0", "more than one address of a family in cniVersion %s", v)
+		}
+	}
+	return nil
+}
