@@ -34,11 +34,14 @@ func Internet(t testing.TB) string {
 	})
 	for _, args := range [][]string{
 		{"link", "add", Uplink, "type", "veth", "peer", "name", "eth0", "netns", "internet"},
-		{"link", "set", Uplink, "addrgenmode", "none", "up"}, // no link-local address that appears a second later
+		// Link-local addresses that are there at once: without one the kernel can't ask for a neighbour on behalf of others.
+		{"link", "set", Uplink, "addrgenmode", "none", "up"},
+		{"addr", "add", "fe80::2/64", "dev", Uplink, "nodad"},
 		{"addr", "add", Uplink4 + "/24", "dev", Uplink},
 		{"addr", "add", Uplink6 + "/64", "dev", Uplink, "nodad"},
 		{"-n", "internet", "link", "set", "lo", "up"},
 		{"-n", "internet", "link", "set", "eth0", "addrgenmode", "none", "up"},
+		{"-n", "internet", "addr", "add", "fe80::1/64", "dev", "eth0", "nodad"},
 		{"-n", "internet", "addr", "add", gateway4 + "/24", "dev", "eth0"},
 		{"-n", "internet", "addr", "add", gateway6 + "/64", "dev", "eth0", "nodad"},
 		{"-n", "internet", "addr", "add", Internet4 + "/32", "dev", "lo"},
