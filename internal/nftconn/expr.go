@@ -17,6 +17,14 @@ type Expr interface {
 // Reg is the register that this package's own matches use, of 16 bytes.
 const Reg uint32 = unix.NFT_REG_1
 
+// RegAfter is the register that follows an address in Reg in a concatenation.
+func RegAfter(f Family) uint32 {
+	if f == IPv4 {
+		return unix.NFT_REG32_01
+	}
+	return unix.NFT_REG_2
+}
+
 // Meta loads a property of a packet.
 type Meta struct{ Key, Reg uint32 }
 
@@ -86,18 +94,20 @@ func (x Cmp) encode(e *encoder) (string, func()) {
 	}
 }
 
-// Lookup ends the rule for packets whose register is no key of a map, and
-// takes the verdict of one that is.
+// Lookup ends the rule for packets whose registers are no key of a map or set.
 type Lookup struct {
-	Map string
-	Reg uint32
+	Map     string
+	Reg     uint32 // the first of the key's
+	Verdict bool   // the map's verdict is taken
 }
 
 func (x Lookup) encode(e *encoder) (string, func()) {
 	return "lookup", func() {
 		e.str(unix.NFTA_LOOKUP_SET, x.Map)
 		e.u32(unix.NFTA_LOOKUP_SREG, x.Reg)
-		e.u32(unix.NFTA_LOOKUP_DREG, unix.NFT_REG_VERDICT)
+		if x.Verdict {
+			e.u32(unix.NFTA_LOOKUP_DREG, unix.NFT_REG_VERDICT)
+		}
 	}
 }
 
@@ -256,8 +266,9 @@ func (r *Rule) decodeExpr(name string, a [16][]byte) {
 		value, _ := decodeData(a[unix.NFTA_CMP_DATA])
 		x = Cmp{Op: Op(getU32(a[unix.NFTA_CMP_OP])), Reg: getU32(a[unix.NFTA_CMP_SREG]), Data: value}
 	case "lookup":
-		if dreg := a[unix.NFTA_LOOKUP_DREG]; dreg != nil && getU32(dreg) == unix.NFT_REG_VERDICT && getU32(a[unix.NFTA_LOOKUP_FLAGS]) == 0 {
-			x = Lookup{Map: getString(a[unix.NFTA_LOOKUP_SET]), Reg: getU32(a[unix.NFTA_LOOKUP_SREG])}
+		dreg := a[unix.NFTA_LOOKUP_DREG]
+		if (dreg == nil || getU32(dreg) == unix.NFT_REG_VERDICT) && getU32(a[unix.NFTA_LOOKUP_FLAGS]) == 0 {
+			x = Lookup{Map: getString(a[unix.NFTA_LOOKUP_SET]), Reg: getU32(a[unix.NFTA_LOOKUP_SREG]), Verdict: dreg != nil}
 		}
 	case "immediate":
 		if _, verdict := decodeData(a[unix.NFTA_IMMEDIATE_DATA]); verdict != nil {
@@ -314,9 +325,15 @@ func DestinationNotIn(p netip.Prefix) []Expr {
 		load.Len = uint32(p.Bits() / 8)
 		return []Expr{load, Cmp{Op: NotEqual, Reg: Reg, Data: data[:load.Len]}}
 	}
-	mask := make([]byte, len(data))
-	for i := range p.Bits() {
+	mask := Mask(addr.BitLen(), p.Bits())
+	return []Expr{load, Bitwise{Reg: Reg, Mask: mask, Xor: make([]byte, len(mask))}, Cmp{Op: NotEqual, Reg: Reg, Data: data}}
+}
+
+// Mask returns the mask of a prefix of so many bits, in an address of length.
+func Mask(length, bits int) []byte {
+	mask := make([]byte, length/8)
+	for i := range bits {
 		mask[i/8] |= 0x80 >> (i % 8)
 	}
-	return []Expr{load, Bitwise{Reg: Reg, Mask: mask, Xor: make([]byte, len(mask))}, Cmp{Op: NotEqual, Reg: Reg, Data: data}}
+	return mask
 }

@@ -26,7 +26,7 @@ var (
 		Exprs:   slices.Concat(OfFamily(IPv4), DestinationNotIn(netip.MustParsePrefix("10.1.0.0/20")), []Expr{Masquerade{}}),
 	}}}
 	base = Chain{Table: own, Name: "base", Hook: &Hook{Type: "nat", Point: Postrouting, Priority: SrcNAT}, Rules: []Rule{
-		{Exprs: append(OfFamily(IPv4), SourceAddr(IPv4), Lookup{Map: "v4", Reg: Reg})},
+		{Exprs: append(OfFamily(IPv4), SourceAddr(IPv4), Lookup{Map: "v4", Reg: Reg, Verdict: true})},
 		{Exprs: append(OfFamily(IPv6), DestinationAddr(IPv6), Cmp{Op: Equal, Reg: Reg, Data: netip.MustParseAddr("ff02::1").AsSlice()}, Verdict{Code: Return})},
 	}}
 
@@ -119,11 +119,11 @@ func TestNFTReads(t *testing.T) {
 func TestRead(t *testing.T) {
 	c := dial(t)
 	absent := []Query{
-		&TableQuery{Table: own}, &ChainQuery{Table: own, Name: "base"}, &HasChain{Table: own, Name: "base"}, &RulesQuery{Table: own},
+		&TableQuery{Table: own}, &ChainQuery{Table: own, Name: "base"}, &MapsQuery{Table: own}, &RulesQuery{Table: own},
 		&ElementQuery{Map: verdict, Key: jump.Key}, &ElementsQuery{Map: verdict},
 	}
 	read(t, c, absent...)
-	if absent[0].(*TableQuery).Found || absent[1].(*ChainQuery).Found || absent[2].(*HasChain).Found || absent[4].(*ElementQuery).Element != nil {
+	if absent[0].(*TableQuery).Found || absent[1].(*ChainQuery).Found || absent[2].(*MapsQuery).Names != nil || absent[4].(*ElementQuery).Element != nil {
 		t.Error("found what isn't there")
 	}
 
@@ -132,21 +132,26 @@ func TestRead(t *testing.T) {
 	table := &TableQuery{Table: own}
 	chain := &ChainQuery{Table: own, Name: base.Name}
 	sub := &ChainQuery{Table: own, Name: subnet.Name}
+	baseRules, subRules, maps := &RulesQuery{Table: own, Chain: base.Name}, &RulesQuery{Table: own, Chain: subnet.Name}, &MapsQuery{Table: own}
 	one, other, none := &ElementQuery{Map: verdict, Key: jump.Key}, &ElementQuery{Map: ports, Key: port.Key}, &ElementQuery{Map: verdict, Key: []byte{1, 2, 3, 4}}
 	read(t, c, table, one, other, none)
 	if got := c.RoundTrips() - trips; got != 1 {
 		t.Errorf("%d round trips to get four objects", got)
 	}
 	all, rules := &ElementsQuery{Map: verdict}, &RulesQuery{Table: own}
-	read(t, c, chain, sub, all, rules)
-	if !table.Found || table.Dormant || table.Use != 5 {
+	read(t, c, chain, sub, all, rules, baseRules, subRules, maps)
+	if !table.Found || table.Dormant {
 		t.Errorf("table: %+v", table)
 	}
-	if !chain.Chain.Equal(base) {
-		t.Errorf("base chain: %+v", chain.Chain)
+	if !chain.Found || *chain.Hook != *base.Hook || !slices.EqualFunc(baseRules.Rules, base.Rules, Rule.Equal) {
+		t.Errorf("base chain: %+v %+v", chain, baseRules)
 	}
-	if !sub.Chain.Equal(subnet) || sub.Use != 2 {
-		t.Errorf("chain: %+v", sub)
+	if !sub.Found || sub.Hook != nil || !slices.EqualFunc(subRules.Rules, subnet.Rules, Rule.Equal) {
+		t.Errorf("chain: %+v %+v", sub, subRules)
+	}
+	slices.Sort(maps.Names)
+	if !slices.Equal(maps.Names, []string{"members", "ports", "v4"}) {
+		t.Errorf("maps %q", maps.Names)
 	}
 	for _, e := range []struct{ got, want *Element }{{one.Element, &jump}, {other.Element, &port}, {&all.Elements[0], &jump}} {
 		if e.got == nil || !bytes.Equal(e.got.Key, e.want.Key) || !bytes.Equal(e.got.Data, e.want.Data) || e.got.Comment != e.want.Comment ||
@@ -157,8 +162,8 @@ func TestRead(t *testing.T) {
 	if none.Element != nil || len(all.Elements) != 1 || len(rules.Rules) != 3 {
 		t.Errorf("%v %v %v", none, all, rules)
 	}
-	if p, ok := sub.Chain.Rules[0].NotDestination(); !ok || p != netip.MustParsePrefix("10.1.0.0/20") || sub.Chain.Rules[0].Target() != "MASQUERADE" {
-		t.Errorf("rule leaves %v with %s", p, sub.Chain.Rules[0].Target())
+	if p, ok := subRules.Rules[0].NotDestination(); !ok || p != netip.MustParsePrefix("10.1.0.0/20") || subRules.Rules[0].Target() != "MASQUERADE" {
+		t.Errorf("rule leaves %v with %s", p, subRules.Rules[0].Target())
 	}
 }
 
@@ -171,19 +176,19 @@ func TestReadOthers(t *testing.T) {
 	host.Run(t, "nft", `add rule inet plumb base ip saddr 10.0.0.0/8 ip daddr != 10.1.2.0/24 counter goto to comment "mine"`)
 	host.Run(t, "iptables-nft", "-t", "nat", "-A", "POSTROUTING", "-s", "10.9.8.7", "!", "-d", "10.9.0.0/17", "-m", "comment", "--comment", "hi", "-j", "MASQUERADE")
 	table, chain := &TableQuery{Table: own}, &ChainQuery{Table: own, Name: "base"}
-	nat := &RulesQuery{Table: Table{IPv4, "nat"}, Chain: "POSTROUTING"}
-	read(t, c, table, chain, nat)
+	nat, mine := &RulesQuery{Table: Table{IPv4, "nat"}, Chain: "POSTROUTING"}, &RulesQuery{Table: own, Chain: "base"}
+	read(t, c, table, chain, nat, mine)
 	if !table.Dormant {
 		t.Error("table is not dormant")
 	}
-	if want := (Hook{Type: "filter", Point: Forward, Priority: -5, Drop: true}); *chain.Chain.Hook != want {
-		t.Errorf("hook %v", chain.Chain.Hook)
+	if want := (Hook{Type: "filter", Point: Forward, Priority: -5, Drop: true}); *chain.Hook != want {
+		t.Errorf("hook %v", chain.Hook)
 	}
 	for _, x := range []struct {
 		rule                            Rule
 		from, to, jump, target, comment string
 	}{
-		{chain.Chain.Rules[0], "10.0.0.0/8", "10.1.2.0/24", "to", "", "mine"},
+		{mine.Rules[0], "10.0.0.0/8", "10.1.2.0/24", "to", "", "mine"},
 		{nat.Rules[0], "10.9.8.7/32", "10.9.0.0/17", "", "MASQUERADE", "hi"},
 	} {
 		from, _ := x.rule.Source()

@@ -57,7 +57,6 @@ type TableQuery struct {
 	Table Table
 
 	Found   bool
-	Use     int  // how many chains, maps and other objects it has
 	Dormant bool // its chains see no packets
 }
 
@@ -73,10 +72,7 @@ func (q *TableQuery) get(e *encoder, seq uint32) bool {
 func (q *TableQuery) found(m message) {
 	q.Found = true
 	for kind, b := range m.attributes() {
-		switch kind {
-		case unix.NFTA_TABLE_USE:
-			q.Use = int(getU32(b))
-		case unix.NFTA_TABLE_FLAGS:
+		if kind == unix.NFTA_TABLE_FLAGS {
 			q.Dormant = getU32(b)&tableDormant != 0
 		}
 	}
@@ -84,14 +80,14 @@ func (q *TableQuery) found(m message) {
 
 const tableDormant = 1 // NFT_TABLE_F_DORMANT
 
-// ChainQuery asks for a chain with its rules.
+// ChainQuery asks for a chain, without its rules.
 type ChainQuery struct {
+	single
 	Table Table
 	Name  string
 
 	Found bool
-	Chain Chain
-	Use   int // rules in it, rules and elements that lead to it
+	Hook  *Hook
 }
 
 func (q *ChainQuery) object() string { return q.Table.String() + " " + q.Name }
@@ -106,63 +102,26 @@ func (q *ChainQuery) get(e *encoder, seq uint32) bool {
 
 func (q *ChainQuery) found(m message) {
 	q.Found = true
-	q.Chain = Chain{Table: q.Table, Name: q.Name}
-	var kindName string
-	var drop bool
+	var h Hook
 	for kind, b := range m.attributes() {
 		switch kind {
-		case unix.NFTA_CHAIN_USE:
-			q.Use = int(getU32(b))
 		case unix.NFTA_CHAIN_TYPE:
-			kindName = getString(b)
+			h.Type = getString(b)
 		case unix.NFTA_CHAIN_POLICY:
-			drop = getU32(b) == uint32(Drop)
+			h.Drop = getU32(b) == uint32(Drop)
 		case unix.NFTA_CHAIN_HOOK:
-			q.Chain.Hook = new(Hook)
+			q.Hook = &h
 			for kind, b := range attributes(b) {
 				switch kind {
 				case unix.NFTA_HOOK_HOOKNUM:
-					q.Chain.Hook.Point = Point(getU32(b))
+					h.Point = Point(getU32(b))
 				case unix.NFTA_HOOK_PRIORITY:
-					q.Chain.Hook.Priority = int32(getU32(b))
+					h.Priority = int32(getU32(b))
 				}
 			}
 		}
 	}
-	if q.Chain.Hook != nil {
-		q.Chain.Hook.Type, q.Chain.Hook.Drop = kindName, drop
-	}
 }
-
-func (q *ChainQuery) list(e *encoder, seq uint32) bool {
-	if !q.Found {
-		return false
-	}
-	q.Chain.Rules = nil
-	listRules(e, seq, q.Table, q.Name)
-	return true
-}
-
-func (q *ChainQuery) listed(m message) {
-	q.Chain.Rules = append(q.Chain.Rules, decodeRule(m, q.Table))
-}
-
-// HasChain asks whether there is a chain, without its rules.
-type HasChain struct {
-	single
-	Table Table
-	Name  string
-
-	Found bool
-}
-
-func (q *HasChain) object() string { return q.Table.String() + " " + q.Name }
-
-func (q *HasChain) get(e *encoder, seq uint32) bool {
-	return (&ChainQuery{Table: q.Table, Name: q.Name}).get(e, seq)
-}
-
-func (q *HasChain) found(message) { q.Found = true }
 
 // RulesQuery asks for the rules of a table, or of one chain of it, in their
 // order.
@@ -178,20 +137,16 @@ func (q *RulesQuery) object() string { return "rules of " + q.Table.String() + "
 
 func (q *RulesQuery) list(e *encoder, seq uint32) bool {
 	q.Rules = nil
-	listRules(e, seq, q.Table, q.Chain)
+	e.message(nftMsg(unix.NFT_MSG_GETRULE), unix.NLM_F_DUMP, seq, q.Table.Family, 0, func() {
+		e.str(unix.NFTA_RULE_TABLE, q.Table.Name)
+		if q.Chain != "" {
+			e.str(unix.NFTA_RULE_CHAIN, q.Chain)
+		}
+	})
 	return true
 }
 
 func (q *RulesQuery) listed(m message) { q.Rules = append(q.Rules, decodeRule(m, q.Table)) }
-
-func listRules(e *encoder, seq uint32, t Table, chain string) {
-	e.message(nftMsg(unix.NFT_MSG_GETRULE), unix.NLM_F_DUMP, seq, t.Family, 0, func() {
-		e.str(unix.NFTA_RULE_TABLE, t.Name)
-		if chain != "" {
-			e.str(unix.NFTA_RULE_CHAIN, chain)
-		}
-	})
-}
 
 func decodeRule(m message, t Table) Rule {
 	r := Rule{Table: t}
@@ -212,6 +167,32 @@ func decodeRule(m message, t Table) Rule {
 		r.Comment = comment
 	}
 	return r
+}
+
+// MapsQuery asks for the names of a table's maps and sets.
+type MapsQuery struct {
+	dump
+	Table Table
+
+	Names []string
+}
+
+func (q *MapsQuery) object() string { return "maps of " + q.Table.String() }
+
+func (q *MapsQuery) list(e *encoder, seq uint32) bool {
+	q.Names = nil
+	e.message(nftMsg(unix.NFT_MSG_GETSET), unix.NLM_F_DUMP, seq, q.Table.Family, 0, func() {
+		e.str(unix.NFTA_SET_TABLE, q.Table.Name)
+	})
+	return true
+}
+
+func (q *MapsQuery) listed(m message) {
+	for kind, b := range m.attributes() {
+		if kind == unix.NFTA_SET_NAME {
+			q.Names = append(q.Names, getString(b))
+		}
+	}
 }
 
 // ElementQuery asks for the element of a key.

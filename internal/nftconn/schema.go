@@ -89,6 +89,9 @@ func (t Type) size() int {
 }
 
 // A Map is a map, or a set if it has no Data.
+//
+// A verdict that is a jump makes the kernel look at all elements whenever one
+// is added (1.4 ms at 10,000 in Linux 6.18), so a map that grows has none.
 type Map struct {
 	Table Table
 	Name  string
@@ -151,19 +154,12 @@ type Chain struct {
 
 func (c Chain) String() string { return c.Table.String() + " " + c.Name }
 
-// Equal tells whether two chains do the same.
-func (c Chain) Equal(d Chain) bool {
-	return c.Table == d.Table && c.Name == d.Name && reflect.DeepEqual(c.Hook, d.Hook) &&
-		slices.EqualFunc(c.Rules, d.Rules, Rule.Equal)
-}
-
-// A Hook is where in the packet's way a chain is. The policy is always to
-// accept.
+// A Hook is where in the packet's way a chain is.
 type Hook struct {
 	Type     string // "nat", "filter"
 	Point    Point
 	Priority int32
-	Drop     bool // the policy
+	Drop     bool // the policy: what becomes of packets on which no rule decides
 }
 
 func (h *Hook) String() string {

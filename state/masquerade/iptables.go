@@ -70,11 +70,11 @@ func readChains(ctx context.Context, r nftconn.Reader, chain string) (map[nftcon
 			return nil, err
 		}
 		if s.inNFT = q.Found; s.inNFT {
-			jumps := nftconn.RulesQuery{Table: natOf(f), Chain: postrouting}
-			if _, err := r.Read(ctx, &jumps); err != nil {
+			jumps, rules := nftconn.RulesQuery{Table: natOf(f), Chain: postrouting}, nftconn.RulesQuery{Table: natOf(f), Chain: chain}
+			if _, err := r.Read(ctx, &jumps, &rules); err != nil {
 				return nil, err
 			}
-			s.add(append(jumps.Rules, q.Chain.Rules...), chain)
+			s.add(append(jumps.Rules, rules.Rules...), chain)
 		}
 		legacy, err := r.Legacy(ctx, f, natTable)
 		if err != nil {
@@ -176,7 +176,7 @@ func (m Masquerade) script(f nftconn.Family, s chainState) (string, []netip.Addr
 	if !s.exists() {
 		add(":%s - [0:0]", chain)
 	}
-	for _, subnet := range subnets(addrs) {
+	for _, subnet := range subnetsOf(addrs) {
 		if !s.accepts(subnet) {
 			add("-I %s 1 -d %s %s -j ACCEPT", chain, subnet, comment)
 		}
@@ -195,6 +195,17 @@ func (m Masquerade) script(f nftconn.Family, s chainState) (string, []netip.Addr
 		return "", nil
 	}
 	return "*" + natTable + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n", added
+}
+
+// subnetsOf returns the subnets of addresses, each once.
+func subnetsOf(addrs []netip.Prefix) []netip.Prefix {
+	var list []netip.Prefix
+	for _, a := range addrs {
+		if s := a.Masked(); !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 // quote writes an argument for iptables-restore.
@@ -227,7 +238,7 @@ func (m Masquerade) diffIPTables(ctx context.Context, r nftconn.Reader) (drifts 
 				drifts = append(drifts, m.drift(where+postrouting+" rule for "+a.Addr().String(), "jump "+chain, "missing"))
 			}
 		}
-		for _, subnet := range subnets(addrs) {
+		for _, subnet := range subnetsOf(addrs) {
 			if !s.accepts(subnet) {
 				drifts = append(drifts, m.drift(where+chain+" rule for "+subnet.String(), "accept", "missing"))
 			}
@@ -253,7 +264,7 @@ func removeChain(ctx context.Context, k *state.Kernel, chain string, addrs []net
 	return errors.Join(errs...)
 }
 
-// others tells whether a rule leads from none of the addresses.
+// fromOther tells whether a rule leads from none of the addresses.
 func fromOther(r nftconn.Rule, addrs []netip.Addr) bool {
 	from, ok := r.Source()
 	return addrs != nil && ok && !slices.Contains(addrs, from.Addr())
@@ -266,7 +277,7 @@ func removeNFTChain(ctx context.Context, c *nftconn.Conn, f nftconn.Family, chai
 		if err := pause(ctx, attempt); err != nil {
 			return err
 		}
-		q := nftconn.HasChain{Table: natOf(f), Name: chain}
+		q := nftconn.ChainQuery{Table: natOf(f), Name: chain}
 		gen, err := c.Read(ctx, &q)
 		if errors.Is(err, nftconn.ErrUnsupported) {
 			return nil

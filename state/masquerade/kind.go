@@ -48,11 +48,11 @@ func (k Kind) Remove(ctx context.Context, kernel *state.Kernel, key state.Key, o
 
 	// One look tells for nearly every attachment that it has only elements.
 	chain := containerChain(o)
-	reference := nftconn.HasChain{Table: referenceTable(), Name: referenceChain}
+	reference := nftconn.ChainQuery{Table: referenceTable(), Name: referenceChain}
 	queries := []nftconn.Query{&reference}
-	var chains []*nftconn.HasChain
+	var chains []*nftconn.ChainQuery
 	for _, f := range families() {
-		q := &nftconn.HasChain{Table: natOf(f), Name: chain}
+		q := &nftconn.ChainQuery{Table: natOf(f), Name: chain}
 		chains, queries = append(chains, q), append(queries, q)
 	}
 	var errs []error
@@ -121,7 +121,7 @@ func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid [
 }
 
 func allElements(ctx context.Context, r nftconn.Reader) ([]nftconn.Element, error) {
-	v4, v6 := nftconn.ElementsQuery{Map: addressMap(nftconn.IPv4)}, nftconn.ElementsQuery{Map: addressMap(nftconn.IPv6)}
+	v4, v6 := nftconn.ElementsQuery{Map: hidden(nftconn.IPv4)}, nftconn.ElementsQuery{Map: hidden(nftconn.IPv6)}
 	_, err := r.Read(ctx, &v4, &v6)
 	return append(v4.Elements, v6.Elements...), err
 }

@@ -78,6 +78,21 @@ func remove(t testing.TB, k *state.Kernel, key state.Key, o state.Owner) {
 	}
 }
 
+func garbage(t testing.TB, k *state.Kernel, network string, valid ...state.Owner) []state.Found {
+	t.Helper()
+	found, err := Kind{}.Garbage(context.Background(), k.Reader(), network, valid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// silent tells whether the world does not answer.
+func silent(ns string) bool {
+	_, err := host.TryIn(ns, "ping", "-n", "-c", "1", "-W", "0.3", host.Internet4)
+	return err != nil
+}
+
 func diff(t testing.TB, k *state.Kernel, m Masquerade) string {
 	t.Helper()
 	drifts, err := m.Diff(context.Background(), k.Reader())
@@ -87,7 +102,7 @@ func diff(t testing.TB, k *state.Kernel, m Masquerade) string {
 	return state.Describe(drifts)
 }
 
-// elements lists all elements of plumb's maps as "ADDR TAG".
+// elements lists all elements of plumb's sets as "KEY TAG".
 func elements(t testing.TB) []string {
 	t.Helper()
 	var list []string
@@ -100,13 +115,15 @@ func elements(t testing.TB) []string {
 	return list
 }
 
-// empty fails the test unless nothing is left of any back end.
+// empty fails the test if anything about a container is left.
 func empty(t testing.TB) {
 	t.Helper()
-	r := host.NFT(t)
-	for _, x := range r.Tables {
-		if x.Name != "nat" {
-			t.Errorf("table %s %s is left", x.Family, x.Name)
+	if left := elements(t); left != nil {
+		t.Errorf("elements %q are left", left)
+	}
+	for _, r := range host.NFT(t).Rules {
+		if r.Table == "cni_plugins_masquerade" && r.Chain == "masq_checks" || strings.Contains(r.Comment, "name:") {
+			t.Errorf("rule %+v is left", r)
 		}
 	}
 	for _, tool := range []string{"iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save"} {

@@ -7,31 +7,44 @@
 // With nftables, all attachments share this:
 //
 //	table inet plumb {
-//		map masq4 {
-//			type ipv4_addr : verdict
-//			elements = { 10.22.0.3 comment "plumb:net/id/eth0" : jump masq4-10.22.0.0/16 }
+//		set masq4 {
+//			type ipv4_addr
+//			elements = { 10.22.0.3 comment "plumb:net/id/eth0" }
 //		}
-//		map masq6 {
-//			type ipv6_addr : verdict
+//		set masq4-16 {
+//			type ipv4_addr . ipv4_addr
+//			elements = { 10.22.0.3 . 10.22.0.0 comment "plumb:net/id/eth0" }
+//		}
+//		set masq6 {
+//			type ipv6_addr
+//		}
+//		chain masq4 {
+//			ip saddr . ip daddr & 255.255.0.0 @masq4-16 return
+//			ip daddr != 224.0.0.0/4 masquerade
+//		}
+//		chain masq6 {
+//			ip6 daddr != ff00::/8 masquerade
 //		}
 //		chain masq-postrouting {
 //			type nat hook postrouting priority srcnat; policy accept;
-//			ip saddr vmap @masq4
-//			ip6 saddr vmap @masq6
-//		}
-//		chain masq4-10.22.0.0/16 {
-//			ip daddr != 10.22.0.0/16 ip daddr != 224.0.0.0/4 masquerade
+//			ip saddr @masq4 jump masq4
+//			ip6 saddr @masq6 jump masq6
 //		}
 //	}
 //
-// An attachment is an element for each of its addresses, with the owner's tag
-// as its comment, so that neither a packet nor a change pays for how many
-// there are. A subnet has a chain while an address of it has an element, and the
-// table is there while it has one.
+// An attachment is two elements for each of its addresses, with the owner's
+// tag as their comment: that it is masqueraded, and which destinations are its
+// own subnet. All are looked up by hash, so that neither a packet nor a change
+// pays for how many there are. For each length of a subnet's prefix that is in
+// use there is a set and a rule. (A map from the address to a chain of its
+// subnet would do with one element. But a verdict that is a jump makes the
+// kernel look at all elements whenever one is added.)
 //
-// Everybody who finds the table or a chain missing or damaged mends it, in the
-// transaction that adds the element. What removes something reads it first,
-// and is guarded: the kernel refuses it if anything has changed since.
+// Everybody who finds something shared missing or damaged mends it, in the
+// transaction that adds the elements. Nothing shared is ever removed: without
+// elements, it is two rules that match nothing. What removes elements reads
+// them first and is guarded: the kernel refuses it if anything has changed
+// since.
 //
 // With iptables, what is written is what the reference writes: a chain for
 // each container, to which the rules of POSTROUTING for its addresses lead.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,16 +17,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const baseChain = "masq-postrouting"
+
 func families() []nftconn.Family { return []nftconn.Family{nftconn.IPv4, nftconn.IPv6} }
 
-// addressMap maps the addresses of a family to what happens to their packets.
-func addressMap(f nftconn.Family) nftconn.Map {
-	m := nftconn.Map{Table: nftconn.Own(), Name: "masq4", Key: []nftconn.Type{nftconn.IPv4Addr}}
-	if f == nftconn.IPv6 {
-		m.Name, m.Key = "masq6", []nftconn.Type{nftconn.IPv6Addr}
+// familyName is the name of a family's set, and of its chain.
+func familyName(f nftconn.Family) string {
+	if f == nftconn.IPv4 {
+		return "masq4"
 	}
-	m.Data = []nftconn.Type{nftconn.VerdictType}
+	return "masq6"
+}
+
+// hidden is the set of the addresses of a family that are masqueraded.
+func hidden(f nftconn.Family) nftconn.Map {
+	kind := nftconn.IPv4Addr
+	if f == nftconn.IPv6 {
+		kind = nftconn.IPv6Addr
+	}
+	return nftconn.Map{Table: nftconn.Own(), Name: familyName(f), Key: []nftconn.Type{kind}}
+}
+
+// local is the set of the pairs of an address that is masqueraded and its
+// subnet, for the subnets of a family whose prefix has so many bits.
+func local(f nftconn.Family, bits int) nftconn.Map {
+	m := hidden(f)
+	m.Name += "-" + strconv.Itoa(bits)
+	m.Key = append(m.Key, m.Key[0])
 	return m
+}
+
+// localBits returns the number of bits of a set of pairs, by its name.
+func localBits(f nftconn.Family, name string) (bits int, ok bool) {
+	digits, ok := strings.CutPrefix(name, familyName(f)+"-")
+	bits, err := strconv.Atoi(digits)
+	return bits, ok && err == nil && bits >= 0 && bits <= addrBits(f) && digits == strconv.Itoa(bits)
+}
+
+func addrBits(f nftconn.Family) int {
+	if f == nftconn.IPv4 {
+		return 32
+	}
+	return 128
 }
 
 // multicast is never masqueraded: members of a group would take the host for
@@ -37,88 +70,177 @@ func multicast(f nftconn.Family) netip.Prefix {
 	return netip.MustParsePrefix("ff00::/8")
 }
 
-// baseChain is where all packets come by.
-func baseChain() nftconn.Chain {
-	c := nftconn.Chain{
-		Table: nftconn.Own(),
-		Name:  "masq-postrouting",
-		Hook:  &nftconn.Hook{Type: "nat", Point: nftconn.Postrouting, Priority: nftconn.SrcNAT},
-	}
+func baseHook() nftconn.Hook {
+	return nftconn.Hook{Type: "nat", Point: nftconn.Postrouting, Priority: nftconn.SrcNAT}
+}
+
+// baseRules are those of the chain where all packets come by.
+func baseRules() []nftconn.Rule {
+	var rules []nftconn.Rule
 	for _, f := range families() {
-		c.Rules = append(c.Rules, nftconn.Rule{Exprs: append(nftconn.OfFamily(f),
-			nftconn.SourceAddr(f), nftconn.Lookup{Map: addressMap(f).Name, Reg: nftconn.Reg})})
+		rules = append(rules, nftconn.Rule{Exprs: append(nftconn.OfFamily(f),
+			nftconn.SourceAddr(f),
+			nftconn.Lookup{Map: hidden(f).Name, Reg: nftconn.Reg},
+			nftconn.Verdict{Code: nftconn.Jump, Chain: familyName(f)},
+		)})
 	}
-	return c
+	return rules
 }
 
-// baseObjects is how many objects the table has without any subnet's chain:
-// the base chain and the two maps.
-const baseObjects = 3
-
-// subnetChain masquerades packets that leave a subnet.
-func subnetChain(subnet netip.Prefix) nftconn.Chain {
-	f := nftconn.FamilyOf(subnet.Addr())
-	// nft's names can't hold a colon.
-	name := addressMap(f).Name + "-" + strings.ReplaceAll(subnet.String(), ":", "_")
-	return nftconn.Chain{Table: nftconn.Own(), Name: name, Rules: []nftconn.Rule{{Exprs: slices.Concat(
-		nftconn.OfFamily(f),
-		nftconn.DestinationNotIn(subnet),
-		nftconn.DestinationNotIn(multicast(f)),
-		[]nftconn.Expr{nftconn.Masquerade{}},
-	)}}}
+// localRule lets packets alone that stay in the subnet of their source, whose
+// prefix has so many bits.
+func localRule(f nftconn.Family, bits int) nftconn.Rule {
+	to := nftconn.DestinationAddr(f)
+	to.Reg = nftconn.RegAfter(f)
+	exprs := append(nftconn.OfFamily(f), nftconn.SourceAddr(f), to)
+	if length := addrBits(f); bits < length {
+		mask := nftconn.Mask(length, bits)
+		exprs = append(exprs, nftconn.Bitwise{Reg: to.Reg, Mask: mask, Xor: make([]byte, len(mask))})
+	}
+	return nftconn.Rule{Exprs: append(exprs, nftconn.Lookup{Map: local(f, bits).Name, Reg: nftconn.Reg}, nftconn.Verdict{Code: nftconn.Return})}
 }
 
-// element is what an address of an owner needs.
-func element(addr netip.Prefix, tag string) nftconn.Element {
-	return nftconn.Element{
-		Key:     addr.Addr().AsSlice(),
-		Verdict: &nftconn.Verdict{Code: nftconn.Jump, Chain: subnetChain(addr.Masked()).Name},
-		Comment: tag,
+// lastRule masquerades what no rule has let alone.
+func lastRule(f nftconn.Family) nftconn.Rule {
+	return nftconn.Rule{Exprs: slices.Concat(nftconn.OfFamily(f), nftconn.DestinationNotIn(multicast(f)), []nftconn.Expr{nftconn.Masquerade{}})}
+}
+
+// familyRules are those of a family's chain, with subnets of these lengths.
+func familyRules(f nftconn.Family, lengths []int) []nftconn.Rule {
+	var rules []nftconn.Rule
+	for _, bits := range lengths {
+		rules = append(rules, localRule(f, bits))
+	}
+	return append(rules, lastRule(f))
+}
+
+// An entry is what an address needs of the sets.
+type entry struct {
+	in  nftconn.Map
+	key []byte
+}
+
+// entries returns what an address needs.
+func entries(a netip.Prefix) []entry {
+	f := nftconn.FamilyOf(a.Addr())
+	key := a.Addr().AsSlice()
+	return []entry{
+		{hidden(f), key},
+		{local(f, a.Bits()), nftconn.Concat(key, a.Masked().Addr().AsSlice())},
 	}
 }
 
-// tables is what there is of all that an attachment needs.
+// tables is what there is of all that attachments share, and of what some
+// addresses need.
 type tables struct {
-	table    nftconn.TableQuery
-	base     nftconn.ChainQuery
-	subnets  []nftconn.ChainQuery
-	elements []nftconn.ElementQuery // in the order of the addresses
+	gen     nftconn.Generation
+	table   nftconn.TableQuery
+	base    nftconn.ChainQuery
+	rules   nftconn.RulesQuery // of the whole table, which has few
+	entries []nftconn.ElementQuery
 }
 
-// readTables reads what there is of what addresses need, and nothing else.
-func readTables(ctx context.Context, r nftconn.Reader, addrs []netip.Prefix) (*tables, error) {
-	t := &tables{elements: make([]nftconn.ElementQuery, len(addrs))}
+// readTables reads it, with as many round trips for any number of attachments
+// and addresses. It also answers other queries.
+func readTables(ctx context.Context, r nftconn.Reader, want []entry, others ...nftconn.Query) (*tables, error) {
+	t := &tables{entries: make([]nftconn.ElementQuery, len(want))}
 	t.table.Table = nftconn.Own()
-	t.base.Table, t.base.Name = nftconn.Own(), baseChain().Name
-	for _, subnet := range subnets(addrs) {
-		t.subnets = append(t.subnets, nftconn.ChainQuery{Table: nftconn.Own(), Name: subnetChain(subnet).Name})
+	t.base.Table, t.base.Name = nftconn.Own(), baseChain
+	t.rules.Table = nftconn.Own()
+	queries := append(others, &t.table, &t.base, &t.rules)
+	for i, e := range want {
+		t.entries[i] = nftconn.ElementQuery{Map: e.in, Key: e.key}
+		queries = append(queries, &t.entries[i])
 	}
-	queries := []nftconn.Query{&t.table, &t.base}
-	for i := range t.subnets {
-		queries = append(queries, &t.subnets[i])
-	}
-	for i, a := range addrs {
-		t.elements[i] = nftconn.ElementQuery{Map: addressMap(nftconn.FamilyOf(a.Addr())), Key: a.Addr().AsSlice()}
-		queries = append(queries, &t.elements[i])
-	}
-	_, err := r.Read(ctx, queries...)
+	var err error
+	t.gen, err = r.Read(ctx, queries...)
 	return t, err
 }
 
-// subnets returns the subnets of addresses, each once.
-func subnets(addrs []netip.Prefix) []netip.Prefix {
-	var list []netip.Prefix
-	for _, a := range addrs {
-		if s := a.Masked(); !slices.Contains(list, s) {
-			list = append(list, s)
+// chain returns the rules of a chain.
+func (t *tables) chain(name string) []nftconn.Rule {
+	var rules []nftconn.Rule
+	for _, r := range t.rules.Rules {
+		if r.Chain == name {
+			rules = append(rules, r)
 		}
 	}
-	return list
+	return rules
 }
 
-// baseIntact tells whether packets reach the maps.
-func (t *tables) baseIntact() bool {
-	return t.table.Found && !t.table.Dormant && t.base.Found && t.base.Chain.Equal(baseChain())
+// lengths returns the lengths of the subnets that a family's chain knows, and
+// whether the chain is as it should be with these.
+func (t *tables) lengths(f nftconn.Family) (lengths []int, intact bool) {
+	rules := t.chain(familyName(f))
+	for _, r := range rules {
+		for _, e := range r.Exprs {
+			lookup, ok := e.(nftconn.Lookup)
+			if !ok {
+				continue
+			}
+			bits, ok := localBits(f, lookup.Map)
+			if ok && !slices.Contains(lengths, bits) && r.Equal(localRule(f, bits)) {
+				lengths = append(lengths, bits)
+			}
+		}
+	}
+	return lengths, slices.EqualFunc(rules, familyRules(f, lengths), nftconn.Rule.Equal)
+}
+
+// A defect is a difference in what attachments share.
+type defect struct{ part, want, got string }
+
+// defects returns what keeps packets from addresses from being masqueraded as
+// they should.
+func (t *tables) defects(addrs []netip.Prefix) []defect {
+	base := nftconn.Own().String() + " " + baseChain
+	hook := baseHook()
+	switch {
+	case !t.table.Found:
+		return []defect{{"table " + nftconn.Own().String(), "present", "missing"}}
+	case t.table.Dormant:
+		return []defect{{"table " + nftconn.Own().String(), "awake", "dormant"}}
+	case !t.base.Found:
+		return []defect{{"chain " + base, "present", "missing"}}
+	case t.base.Hook == nil || *t.base.Hook != hook:
+		return []defect{{"hook of chain " + base, hook.String(), t.base.Hook.String()}}
+	}
+	var found []defect
+	if rules := t.chain(baseChain); !slices.EqualFunc(rules, baseRules(), nftconn.Rule.Equal) {
+		found = append(found, rulesDefect(base, len(baseRules()), len(rules)))
+	}
+	for _, f := range families() {
+		want := lengthsOf(f, addrs)
+		if want == nil {
+			continue
+		}
+		name := nftconn.Own().String() + " " + familyName(f)
+		lengths, intact := t.lengths(f)
+		if !intact {
+			found = append(found, rulesDefect(name, len(lengths)+1, len(t.chain(familyName(f)))))
+			continue
+		}
+		for _, bits := range want {
+			if !slices.Contains(lengths, bits) {
+				found = append(found, defect{fmt.Sprintf("rule of chain %s for subnets of %d bits", name, bits), "return", "missing"})
+			}
+		}
+	}
+	return found
+}
+
+func rulesDefect(chain string, want, got int) defect {
+	return defect{"rules of chain " + chain, fmt.Sprintf("%d as plumb makes them", want), fmt.Sprintf("%d with others", got)}
+}
+
+// lengthsOf returns the lengths of the subnets that addresses are in.
+func lengthsOf(f nftconn.Family, addrs []netip.Prefix) (lengths []int) {
+	for _, a := range addrs {
+		if nftconn.FamilyOf(a.Addr()) == f && !slices.Contains(lengths, a.Bits()) {
+			lengths = append(lengths, a.Bits())
+		}
+	}
+	return lengths
 }
 
 // attempts is how often a change is tried anew because somebody else's came in
@@ -142,28 +264,49 @@ func pause(ctx context.Context, attempt int) error {
 }
 
 // ensureElements makes everything be there that the addresses need, and
-// returns those whose element was added.
-func (m Masquerade) ensureElements(ctx context.Context, c *nftconn.Conn) ([]netip.Addr, error) {
+// returns those for which an element was added.
+func (m Masquerade) ensureElements(ctx context.Context, c *nftconn.Conn) (added []netip.Addr, err error) {
 	addrs := m.addresses()
-	var err error
+	var want []entry
+	for _, a := range addrs {
+		want = append(want, entries(a)...)
+	}
 	for attempt := range attempts {
 		if err := pause(ctx, attempt); err != nil {
 			return nil, err
 		}
-		t, readErr := readTables(ctx, c, addrs)
+		t, readErr := readTables(ctx, c, want)
 		if readErr != nil {
 			return nil, readErr
 		}
-		tx, added, fresh := t.mend(addrs, m.Owner.Tag())
+		tx := new(nftconn.Tx)
+		if t.defects(addrs) != nil {
+			if err := t.mend(ctx, c, tx, addrs); err != nil {
+				return nil, err
+			}
+		}
+		if err := t.evict(ctx, c, tx, m.Owner.Tag()); err != nil {
+			return nil, err
+		}
+		added = nil
+		for i, e := range want {
+			if got := t.entries[i].Element; got != nil && got.Comment == m.Owner.Tag() {
+				continue
+			}
+			tx.AddElements(e.in, nftconn.Element{Key: e.key, Comment: m.Owner.Tag()})
+			if a := addrs[i/2].Addr(); !slices.Contains(added, a) {
+				added = append(added, a)
+			}
+		}
 		err = c.Commit(ctx, tx)
 		switch {
 		case err == nil:
 			return added, nil
-		case fresh && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP)):
+		case !t.table.Found && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP)):
 			// Nothing but a part of the kernel can be missing in a transaction
 			// that makes all that it needs.
 			return nil, errors.Join(nftconn.ErrUnsupported, err)
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrExist), errors.Is(err, unix.EBUSY):
+		case errors.Is(err, nftconn.ErrChanged), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrExist):
 			// What was there went away, or what was missing came.
 		default:
 			return nil, err
@@ -172,203 +315,185 @@ func (m Masquerade) ensureElements(ctx context.Context, c *nftconn.Conn) ([]neti
 	return nil, errors.Join(errContention, err)
 }
 
-// mend returns the transaction that adds what is missing, and the addresses
-// whose element it adds. It is fresh if it makes everything that it needs.
-func (t *tables) mend(addrs []netip.Prefix, tag string) (tx *nftconn.Tx, added []netip.Addr, fresh bool) {
-	tx = new(nftconn.Tx)
-	own := nftconn.Own()
-	fresh = !t.table.Found
-	if !t.baseIntact() {
-		tx.AddTable(own)
-		for _, f := range families() {
-			tx.AddMap(addressMap(f))
-		}
-		base := baseChain()
-		if t.base.Found && (t.base.Chain.Hook == nil || *t.base.Chain.Hook != *base.Hook) {
-			tx.DeleteChain(own, base.Name)
-		}
-		tx.SetChain(base)
-	}
-	for i, subnet := range subnets(addrs) {
-		if want := subnetChain(subnet); !t.subnets[i].Found || !t.subnets[i].Chain.Equal(want) {
-			tx.SetChain(want)
+// mend adds to a transaction what makes good the defects. It keeps the lengths
+// of subnets that others need, so it depends on what was read.
+func (t *tables) mend(ctx context.Context, c *nftconn.Conn, tx *nftconn.Tx, addrs []netip.Prefix) error {
+	maps := nftconn.MapsQuery{Table: nftconn.Own()}
+	if t.table.Found {
+		if _, err := c.Read(ctx, &maps); err != nil {
+			return err
 		}
 	}
-	for i, a := range addrs {
-		q, want := t.elements[i], element(a, tag)
-		if got := q.Element; got != nil {
-			if got.Comment == want.Comment && got.Verdict != nil && *got.Verdict == *want.Verdict {
-				continue
+	tx.Guard(t.gen)
+	tx.AddTable(nftconn.Own())
+	for _, f := range families() {
+		lengths := lengthsOf(f, addrs)
+		for _, name := range maps.Names {
+			if bits, ok := localBits(f, name); ok && !slices.Contains(lengths, bits) {
+				lengths = append(lengths, bits)
 			}
-			// The address is ours now: whoever had it is gone without DEL.
-			tx.DeleteElements(q.Map, q.Key)
 		}
-		tx.AddElements(q.Map, want)
-		added = append(added, a.Addr())
+		slices.Sort(lengths)
+		tx.AddMap(hidden(f))
+		for _, bits := range lengths {
+			tx.AddMap(local(f, bits))
+		}
+		tx.SetChain(nftconn.Chain{Table: nftconn.Own(), Name: familyName(f), Rules: familyRules(f, lengths)})
 	}
-	return tx, added, fresh
+	hook := baseHook()
+	if t.base.Found && (t.base.Hook == nil || *t.base.Hook != hook) {
+		tx.DeleteChain(nftconn.Own(), baseChain)
+	}
+	tx.SetChain(nftconn.Chain{Table: nftconn.Own(), Name: baseChain, Hook: &hook, Rules: baseRules()})
+	return nil
+}
+
+// evict adds to a transaction the deletion of what others left for the
+// addresses: they are a new owner's now, so whoever had them is gone without
+// DEL.
+func (t *tables) evict(ctx context.Context, c *nftconn.Conn, tx *nftconn.Tx, tag string) error {
+	var stale []entry
+	for _, q := range t.entries {
+		if q.Element != nil && q.Element.Comment != tag {
+			stale = append(stale, entry{q.Map, q.Key})
+		}
+	}
+	if stale == nil {
+		return nil
+	}
+	more, err := t.pairs(ctx, c, stale, func(comment string) bool { return comment != tag })
+	if err != nil {
+		return err
+	}
+	for _, e := range more {
+		if !slices.ContainsFunc(stale, e.same) {
+			stale = append(stale, e)
+		}
+	}
+	for _, e := range stale {
+		tx.DeleteElements(e.in, e.key)
+	}
+	return nil
+}
+
+func (e entry) same(o entry) bool { return e.in.Name == o.in.Name && string(e.key) == string(o.key) }
+
+// pairs returns the pairs that the addresses among entries have with subnets
+// of all lengths in use, those whose comment is right.
+func (t *tables) pairs(ctx context.Context, r nftconn.Reader, of []entry, right func(comment string) bool) ([]entry, error) {
+	var found []*nftconn.ElementQuery
+	var queries []nftconn.Query
+	for _, e := range of {
+		addr, ok := netip.AddrFromSlice(e.key)
+		if !ok {
+			continue // a pair itself
+		}
+		f := nftconn.FamilyOf(addr)
+		lengths, _ := t.lengths(f)
+		for _, bits := range lengths {
+			p := entries(netip.PrefixFrom(addr, bits))[1]
+			q := &nftconn.ElementQuery{Map: p.in, Key: p.key}
+			found, queries = append(found, q), append(queries, q)
+		}
+	}
+	if _, err := r.Read(ctx, queries...); err != nil {
+		return nil, err
+	}
+	var list []entry
+	for _, q := range found {
+		if q.Element != nil && right(q.Element.Comment) {
+			list = append(list, entry{q.Map, q.Key})
+		}
+	}
+	return list, nil
 }
 
 // diffElements compares with what ensureElements makes. mine tells whether any
 // element is the owner's.
 func (m Masquerade) diffElements(ctx context.Context, r nftconn.Reader) (drifts []state.Drift, mine bool, err error) {
 	addrs := m.addresses()
-	t, err := readTables(ctx, r, addrs)
+	var want []entry
+	for _, a := range addrs {
+		want = append(want, entries(a)...)
+	}
+	t, err := readTables(ctx, r, want)
 	if err != nil {
 		return nil, false, err
 	}
-	for i, a := range addrs {
-		want, got := element(a, m.Owner.Tag()), t.elements[i].Element
-		field := "element " + t.elements[i].Map.String() + " " + a.Addr().String()
+	for _, d := range t.defects(addrs) {
+		drifts = append(drifts, m.drift(d.part, d.want, d.got))
+	}
+	for i, q := range t.entries {
+		part := "element " + q.Map.String() + " " + addrs[i/2].Addr().String()
+		if i%2 == 1 {
+			part += " . " + addrs[i/2].Masked().Addr().String()
+		}
 		switch {
-		case got == nil:
-			drifts = append(drifts, m.drift(field, want.Verdict.String(), "missing"))
-		case got.Comment != want.Comment:
-			drifts = append(drifts, m.drift("owner of "+field, want.Comment, got.Comment))
-		case got.Verdict == nil || *got.Verdict != *want.Verdict:
-			mine = true
-			drifts = append(drifts, m.drift(field, want.Verdict.String(), fmt.Sprint(got.Verdict)))
+		case q.Element == nil:
+			drifts = append(drifts, m.drift(part, "present", "missing"))
+		case q.Element.Comment != m.Owner.Tag():
+			drifts = append(drifts, m.drift("owner of "+part, m.Owner.Tag(), q.Element.Comment))
 		default:
 			mine = true
 		}
 	}
-	base := baseChain()
-	switch field := "chain " + base.String(); {
-	case !t.table.Found:
-		drifts = append(drifts, m.drift("table "+base.Table.String(), "present", "missing"))
-	case t.table.Dormant:
-		drifts = append(drifts, m.drift("table "+base.Table.String(), "awake", "dormant"))
-	case !t.base.Found:
-		drifts = append(drifts, m.drift(field, "present", "missing"))
-	case t.base.Chain.Hook == nil || *t.base.Chain.Hook != *base.Hook:
-		drifts = append(drifts, m.drift("hook of "+field, base.Hook.String(), t.base.Chain.Hook.String()))
-	default:
-		drifts = append(drifts, m.diffRules(base, t.base.Chain)...)
-	}
-	if !t.table.Found {
-		return drifts, mine, nil
-	}
-	for i, subnet := range subnets(addrs) {
-		want := subnetChain(subnet)
-		if !t.subnets[i].Found {
-			drifts = append(drifts, m.drift("chain "+want.String(), "present", "missing"))
-			continue
-		}
-		drifts = append(drifts, m.diffRules(want, t.subnets[i].Chain)...)
-	}
 	return drifts, mine, nil
 }
 
-// diffRules compares the rules of a chain.
-func (m Masquerade) diffRules(want, got nftconn.Chain) []state.Drift {
-	if slices.EqualFunc(want.Rules, got.Rules, nftconn.Rule.Equal) {
-		return nil
-	}
-	return []state.Drift{m.drift("rules of chain "+want.String(), fmt.Sprintf("the %d of plumb", len(want.Rules)), fmt.Sprintf("%d others", len(got.Rules)))}
-}
-
 // removeElements removes the elements of addresses that carry a tag, or, if
-// addrs is nil, all that carry it, and with the last of a subnet its chain, and
-// with the last of all the table. It also answers other queries, which saves
-// their round trip.
+// addrs is nil, of all addresses whose elements do. It also answers other
+// queries, which saves their round trip.
 func removeElements(ctx context.Context, c *nftconn.Conn, tag string, addrs []netip.Addr, others ...nftconn.Query) error {
 	for attempt := range attempts {
 		if err := pause(ctx, attempt); err != nil {
 			return err
 		}
-		own := nftconn.TableQuery{Table: nftconn.Own()}
-		found, gen, err := findElements(ctx, c, tag, addrs, append(others, &own)...)
-		if err != nil || len(found) == 0 {
-			return err
+		var want []entry
+		var all []*nftconn.ElementsQuery
+		for _, a := range addrs {
+			a = a.Unmap()
+			want = append(want, entry{hidden(nftconn.FamilyOf(a)), a.AsSlice()})
 		}
-		others = nil
-		tx, err := removal(ctx, c, own, found)
+		if addrs == nil {
+			for _, f := range families() {
+				q := &nftconn.ElementsQuery{Map: hidden(f)}
+				all, others = append(all, q), append(others, q)
+			}
+		}
+		t, err := readTables(ctx, c, want, others...)
 		if err != nil {
 			return err
 		}
-		tx.Guard(gen)
-		if err := c.Commit(ctx, tx); !errors.Is(err, nftconn.ErrChanged) {
+		others = nil
+		var mine []entry
+		for _, q := range t.entries {
+			if q.Element != nil && q.Element.Comment == tag {
+				mine = append(mine, entry{q.Map, q.Key})
+			}
+		}
+		for _, q := range all {
+			for _, e := range q.Elements {
+				if e.Comment == tag {
+					mine = append(mine, entry{q.Map, e.Key})
+				}
+			}
+		}
+		if mine == nil {
+			return nil
+		}
+		more, err := t.pairs(ctx, c, mine, func(comment string) bool { return comment == tag })
+		if err != nil {
+			return err
+		}
+		// Guarded, because an address may get a new owner at any time.
+		var tx nftconn.Tx
+		tx.Guard(t.gen)
+		for _, e := range append(mine, more...) {
+			tx.DeleteElements(e.in, e.key)
+		}
+		if err := c.Commit(ctx, &tx); !errors.Is(err, nftconn.ErrChanged) {
 			return err
 		}
 	}
 	return errContention
-}
-
-// located is an element and the map that it is in.
-type located struct {
-	nftconn.Element
-	in nftconn.Map
-}
-
-// findElements returns the elements of addresses that carry a tag, or, if
-// addrs is nil, all that carry it. The generation is that of the ruleset that
-// it looked at.
-func findElements(ctx context.Context, r nftconn.Reader, tag string, addrs []netip.Addr, others ...nftconn.Query) ([]located, nftconn.Generation, error) {
-	queries := others
-	var one []*nftconn.ElementQuery
-	var all []*nftconn.ElementsQuery
-	if addrs == nil {
-		for _, f := range families() {
-			q := &nftconn.ElementsQuery{Map: addressMap(f)}
-			all, queries = append(all, q), append(queries, q)
-		}
-	}
-	for _, a := range addrs {
-		a = a.Unmap()
-		q := &nftconn.ElementQuery{Map: addressMap(nftconn.FamilyOf(a)), Key: a.AsSlice()}
-		one, queries = append(one, q), append(queries, q)
-	}
-	gen, err := r.Read(ctx, queries...)
-	if err != nil {
-		return nil, 0, err
-	}
-	var found []located
-	for _, q := range one {
-		if q.Element != nil && q.Element.Comment == tag {
-			found = append(found, located{*q.Element, q.Map})
-		}
-	}
-	for _, q := range all {
-		for _, e := range q.Elements {
-			if e.Comment == tag {
-				found = append(found, located{e, q.Map})
-			}
-		}
-	}
-	return found, gen, nil
-}
-
-// removal returns the transaction that deletes elements and what only they
-// used.
-func removal(ctx context.Context, r nftconn.Reader, own nftconn.TableQuery, found []located) (*nftconn.Tx, error) {
-	uses := make(map[string]int)
-	var chains []*nftconn.ChainQuery
-	var queries []nftconn.Query
-	for _, e := range found {
-		if e.Verdict == nil || e.Verdict.Chain == "" {
-			continue
-		}
-		if uses[e.Verdict.Chain]++; uses[e.Verdict.Chain] == 1 {
-			q := &nftconn.ChainQuery{Table: own.Table, Name: e.Verdict.Chain}
-			chains, queries = append(chains, q), append(queries, q)
-		}
-	}
-	if _, err := r.Read(ctx, queries...); err != nil {
-		return nil, err
-	}
-	chains = slices.DeleteFunc(chains, func(q *nftconn.ChainQuery) bool {
-		return !q.Found || q.Use > len(q.Chain.Rules)+uses[q.Name] // others lead there
-	})
-	tx := new(nftconn.Tx)
-	if own.Use <= baseObjects+len(chains) && len(chains) > 0 {
-		tx.DeleteTable(own.Table)
-		return tx, nil
-	}
-	for _, e := range found {
-		tx.DeleteElements(e.in, e.Key)
-	}
-	for _, q := range chains {
-		tx.DeleteChain(q.Table, q.Name)
-	}
-	return tx, nil
 }

@@ -75,8 +75,9 @@ func markOwner(comment string) (o state.Owner, whole bool) {
 // diffReference compares with what the reference makes with nftables.
 func (m Masquerade) diffReference(ctx context.Context, r nftconn.Reader) (drifts []state.Drift, mine bool, err error) {
 	base := nftconn.ChainQuery{Table: referenceTable(), Name: referenceBase}
+	jumps := nftconn.RulesQuery{Table: referenceTable(), Chain: referenceBase}
 	checks := nftconn.RulesQuery{Table: referenceTable(), Chain: referenceChain}
-	if _, err := r.Read(ctx, &base, &checks); err != nil {
+	if _, err := r.Read(ctx, &base, &jumps, &checks); err != nil {
 		return nil, false, err
 	}
 	var hidden []netip.Addr
@@ -94,7 +95,7 @@ func (m Masquerade) diffReference(ctx context.Context, r nftconn.Reader) (drifts
 			drifts = append(drifts, m.drift(fmt.Sprintf("rule of chain %s %s for %s", referenceTable(), referenceChain, a.Addr()), "masquerade", "missing"))
 		}
 	}
-	if base.Chain.Hook == nil || !slices.ContainsFunc(base.Chain.Rules, func(r nftconn.Rule) bool { return r.Jump() == referenceChain }) {
+	if base.Hook == nil || !slices.ContainsFunc(jumps.Rules, func(r nftconn.Rule) bool { return r.Jump() == referenceChain }) {
 		drifts = append(drifts, m.drift(fmt.Sprintf("rule of chain %s %s", referenceTable(), referenceBase), "goto "+referenceChain, "missing"))
 	}
 	return drifts, mine, nil

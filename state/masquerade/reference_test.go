@@ -1,7 +1,6 @@
 package masquerade
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -98,25 +97,16 @@ func TestReference(t *testing.T) {
 					t.Error("CHECK of another attachment passes")
 				}
 
-				garbage := func(valid ...state.Owner) (names []string) {
-					found, err := Kind{}.Garbage(context.Background(), k.Reader(), o.Network, valid)
-					if err != nil {
-						t.Fatal(err)
-					}
-					for _, f := range found {
-						names = append(names, f.Key.Name)
-					}
-					return names
-				}
 				want := containerChain(o)
 				if x.backend == "nftables" {
 					want = markPrefix + mark(o)
 				}
-				if got := garbage(owner("x")); !slices.Equal(got, []string{want}) {
-					t.Errorf("garbage is %q, want %s", got, want)
+				found := garbage(t, k, o.Network, owner("x"))
+				if len(found) != 1 || found[0].Key.Name != want {
+					t.Fatalf("garbage is %v, want %s", found, want)
 				}
-				if got := garbage(owner("x"), o); got != nil {
-					t.Errorf("garbage is the valid %q", got)
+				if got := garbage(t, k, o.Network, owner("x"), o); got != nil {
+					t.Errorf("garbage is the valid %v", got)
 				}
 
 				named := strings.NewReplacer("CHAIN", containerChain(o))
@@ -125,36 +115,17 @@ func TestReference(t *testing.T) {
 					t.Errorf("CHECK after %s: %s", x.damage, d)
 				}
 
-				// As DEL does, and as GC does.
-				host.RemoveNetNS(t, ns)
-				remove(t, k, m.Key(), o)
-				left(t)
-				ns = host.NetNS(t)
-				reference(t, "ADD", ns, x.backend, o, nil)
 				remove(t, k, Key(owner("other")), owner("other"))
-				if garbage() == nil {
+				if got := garbage(t, k, o.Network); len(got) == 0 {
 					t.Error("removed with another's")
 				}
-				for _, name := range garbage() {
-					remove(t, k, state.Key{NS: state.Host, Kind: kindName, Name: name}, state.Owner{Network: o.Network})
+				if o == long { // as GC does
+					remove(t, k, found[0].Key, found[0].Owner)
+				} else { // as DEL does
+					remove(t, k, m.Key(), o)
 				}
-				left(t)
+				empty(t)
 			})
-		}
-	}
-}
-
-// left fails the test if any rule about a container is left.
-func left(t testing.TB) {
-	t.Helper()
-	for _, r := range host.NFT(t).Rules {
-		if r.Table == "cni_plugins_masquerade" && r.Chain == "masq_checks" || strings.Contains(r.Comment, "name:") {
-			t.Errorf("rule %+v is left", r)
-		}
-	}
-	for _, tool := range []string{"iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save"} {
-		if out := host.Run(t, tool, "-t", "nat"); strings.Contains(out, "CNI-") {
-			t.Errorf("%s has\n%s", tool, out)
 		}
 	}
 }
@@ -183,7 +154,7 @@ func TestIPTables(t *testing.T) {
 				t.Error("the reference's rules were not enough")
 			}
 			remove(t, k, m.Key(), o)
-			left(t)
+			empty(t)
 			ensure(t, k, m)
 			if got := rules(); !slices.Equal(got, want) {
 				t.Errorf("rules\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -192,7 +163,7 @@ func TestIPTables(t *testing.T) {
 				t.Error("CHECK:", d)
 			}
 			reference(t, "DEL", ns, "iptables", o, m.Addresses)
-			left(t)
+			empty(t)
 
 			// A second interface of the container shares the chain.
 			ensure(t, k, m)
@@ -210,7 +181,7 @@ func TestIPTables(t *testing.T) {
 				t.Error("CHECK after DEL:", d)
 			}
 			remove(t, k, Key(o), o) // knowing no address
-			left(t)
+			empty(t)
 			if d := diff(t, k, m); !strings.Contains(d, "iptables ip nat chain "+containerChain(o)+" is missing") {
 				t.Error("CHECK after DEL:", d)
 			}
@@ -230,7 +201,7 @@ func TestNoPrograms(t *testing.T) {
 	t.Setenv("PATH", "")
 	remove(t, k, Key(o), o)
 	t.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-	left(t)
+	empty(t)
 }
 
 func TestMarks(t *testing.T) {
