@@ -108,8 +108,7 @@ func (d *Def[C]) add(ctx context.Context, s *session) (result *cni.Result, err e
 		return nil, err
 	}
 	defer k.Close()
-	sandbox, err := k.Namespace(state.Sandbox)
-	if err != nil {
+	if _, err := k.Namespace(state.Sandbox); err != nil {
 		return nil, cni.Errorf(cni.CodeInvalidEnvironment, "CNI_NETNS %s: %w; is the container still running?", s.NetNS, err)
 	}
 
@@ -152,7 +151,7 @@ func (d *Def[C]) add(ctx context.Context, s *session) (result *cni.Result, err e
 	if err != nil {
 		return nil, err
 	}
-	id, err := sandbox.ID()
+	id, err := k.SandboxID()
 	if err != nil {
 		return nil, err
 	}
@@ -350,11 +349,10 @@ func (d *Def[C]) del(ctx context.Context, s *session) error {
 // leaveForeignSandbox closes the sandbox if it is not the one of the ADD: paths
 // such as /proc/PID/ns/net are used again.
 func (s *session) leaveForeignSandbox(k *state.Kernel, record *state.Record) error {
-	sandbox, err := k.Namespace(state.Sandbox)
+	id, err := k.SandboxID()
 	if errors.Is(err, state.ErrNoSandbox) {
 		return nil
 	}
-	id, err := sandbox.ID()
 	if err != nil {
 		return err
 	}

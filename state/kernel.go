@@ -87,6 +87,25 @@ func (k *Kernel) Namespace(ns NS) (*netns.NS, error) {
 	return k.sandbox, nil
 }
 
+// SandboxID returns what tells the sandbox from every other namespace, also
+// from one that comes after it, or ErrNoSandbox.
+func (k *Kernel) SandboxID() (netns.ID, error) {
+	ns, err := k.Namespace(Sandbox)
+	if err != nil {
+		return netns.ID{}, err
+	}
+	id, err := ns.ID()
+	if err != nil {
+		return netns.ID{}, err
+	}
+	conn, err := k.Route(Sandbox)
+	if err != nil {
+		return netns.ID{}, err
+	}
+	id.Cookie = conn.Cookie()
+	return id, nil
+}
+
 // LeaveSandbox treats the sandbox as gone from now on.
 func (k *Kernel) LeaveSandbox() error {
 	var errs []error

@@ -22,10 +22,12 @@ type NS struct {
 }
 
 // An ID identifies a namespace while it lives: the device and inode of its
-// file. An inode is used again after the namespace is gone.
+// file. An inode is used again after the namespace is gone; a cookie is not,
+// until the machine boots.
 type ID struct {
-	Dev   uint64 `json:"dev"`
-	Inode uint64 `json:"inode"`
+	Dev    uint64 `json:"dev"`
+	Inode  uint64 `json:"inode"`
+	Cookie uint64 `json:"cookie,omitempty"` // of a socket in it; 0 if unknown
 }
 
 // Open opens the namespace at path, such as /run/netns/NAME or
@@ -60,7 +62,7 @@ func (n *NS) Path() string { return n.path }
 // FD returns the descriptor, valid until Close.
 func (n *NS) FD() int { return int(n.file.Fd()) }
 
-// ID returns what identifies the namespace.
+// ID returns what identifies the namespace, without a cookie.
 func (n *NS) ID() (ID, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(n.FD(), &st); err != nil {

@@ -80,6 +80,16 @@ func (c *Conn) Close() error {
 	return nil
 }
 
+// Cookie returns the number that the kernel has given the namespace and gives
+// to no other one, or 0 if it gives none: Linux has since 5.14.
+func (c *Conn) Cookie() uint64 {
+	cookie, err := unix.GetsockoptUint64(c.sockets[unix.NETLINK_ROUTE].Socket.GetFd(), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return 0
+	}
+	return cookie
+}
+
 func (c *Conn) request(msgType, flags int, data ...nl.NetlinkRequestData) *nl.NetlinkRequest {
 	r := nl.NewNetlinkRequest(msgType, flags)
 	r.Sockets = c.sockets
