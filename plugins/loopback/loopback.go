@@ -25,7 +25,13 @@ func New() plugin.Plugin {
 	})
 }
 
-func footprint(*Config, *plugin.Request, []netip.Addr) []state.Key {
+// footprint names the device only if ADD has reported it. A device that is up
+// tells nothing about who has set it up, and the path of the namespace may lead
+// to another container's by now.
+func footprint(_ *Config, r *plugin.Request, _ []netip.Addr) []state.Key {
+	if _, ok := r.Previous(); !ok {
+		return nil
+	}
 	return []state.Key{link.LoopbackKey()}
 }
 
