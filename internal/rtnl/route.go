@@ -22,6 +22,7 @@ type Route struct {
 	Priority int
 	MTU      int
 	AdvMSS   int
+	OnLink   bool // write only: RTNH_F_ONLINK, the gateway is behind the link whatever the routes say
 
 	Local bool // read only: the destination is an address of the host itself
 }
@@ -71,6 +72,9 @@ func routeData(r Route) []nl.NetlinkRequestData {
 	h.Family = uint8(family(r.Dst.Addr()))
 	h.Dst_len = uint8(r.Dst.Bits())
 	h.Scope = uint8(r.Scope)
+	if r.OnLink {
+		h.Flags = unix.RTNH_F_ONLINK
+	}
 	data := []nl.NetlinkRequestData{h}
 	add := func(a *nl.RtAttr) { data = append(data, a) }
 	add(attr(unix.RTA_DST, r.Dst.Masked().Addr().AsSlice()))

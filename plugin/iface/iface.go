@@ -97,11 +97,19 @@ func (i Interface) Announce(port string) state.Step {
 }
 
 // Routes plans the routes of a result. One without a gateway takes that of the
-// first address of its family.
+// first address of its family, unless its scope says that it needs none.
 func (i Interface) Routes(result *cni.Result) state.Plan {
 	var plan state.Plan
 	for _, r := range result.Routes {
-		plan = append(plan, state.On(i.Within, route.From(r, i.Name, gateway(result, r.Dst.Addr().Is4()))))
+		usual := gateway(result, r.Dst.Addr().Is4())
+		if r.Scope != nil && *r.Scope >= route.ScopeLink {
+			usual = netip.Addr{}
+		}
+		planned := route.From(r, i.Name, usual)
+		// Without a route to the subnet the kernel has to be told that a
+		// gateway in it is behind this interface.
+		planned.OnLink = i.NoPrefixRoute && r.GW.IsValid() && r.GW != usual
+		plan = append(plan, state.On(i.Within, planned))
 	}
 	return plan
 }

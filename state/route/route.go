@@ -33,6 +33,7 @@ type Route struct {
 	Priority int        // optional
 	MTU      int        // optional
 	AdvMSS   int        // optional
+	OnLink   bool       // the gateway is behind the link, whatever the routes say
 
 	// TakeOver replaces a route to the same destination that a veth of an
 	// attachment holds: an allocator that hands out an address vouches for
@@ -69,7 +70,7 @@ func (r Route) Key() state.Key {
 func (r Route) spec(index int) rtnl.Route {
 	return rtnl.Route{
 		Index: index, Dst: r.Dst, Gateway: r.Gateway, Src: r.Src, Scope: r.Scope,
-		Table: r.Table, Priority: r.Priority, MTU: r.MTU, AdvMSS: r.AdvMSS,
+		Table: r.Table, Priority: r.Priority, MTU: r.MTU, AdvMSS: r.AdvMSS, OnLink: r.OnLink,
 	}
 }
 
