@@ -166,7 +166,6 @@ func TestTables(t *testing.T) {
 }
 
 func TestDamage(t *testing.T) {
-	const tag = "plumb:mynet/one/eth0"
 	for _, x := range []struct{ name, damage, drift string }{
 		{"everything", "flush ruleset", "table inet plumb is missing, want present"},
 		{"element", "delete element inet plumb masq4 { 10.22.0.3 }", "element inet plumb masq4 10.22.0.3 is missing, want present"},
