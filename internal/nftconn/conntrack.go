@@ -63,13 +63,21 @@ func (c *Conn) FlushConntrack(ctx context.Context, addrs []netip.Addr) error {
 		}
 	}
 	var errs []error
-	left, err := c.flushFlows(v4)
-	errs = append(errs, err, c.deleteFlows(ctx, IPv4, left), c.deleteFlows(ctx, IPv6, v6))
+	if len(v4) <= maxFlushed {
+		var err error
+		v4, err = c.flushFlows(v4)
+		errs = append(errs, err)
+	}
+	errs = append(errs, c.deleteFlows(ctx, IPv4, v4), c.deleteFlows(ctx, IPv6, v6))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("flush conntrack of %v: %w", addrs, err)
 	}
 	return nil
 }
+
+// maxFlushed is the number of addresses from which on a listing is cheaper: the
+// kernel goes through all connections for each filter.
+const maxFlushed = 8
 
 // flushFlows deletes by filters that the kernel applies, in one round trip, and
 // returns the addresses for which it does not: before Linux 6.8 it looks for the

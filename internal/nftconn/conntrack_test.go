@@ -39,6 +39,13 @@ func TestFlushConntrack(t *testing.T) {
 		flush func(*Conn) error
 	}{
 		{"by filter", func(c *Conn) error { return c.FlushConntrack(context.Background(), addrs) }},
+		{"of many", func(c *Conn) error {
+			all := addrs
+			for i := range 300 {
+				all = append(all, netip.AddrFrom4([4]byte{10, 8, byte(i >> 8), byte(i)}))
+			}
+			return c.FlushConntrack(context.Background(), all)
+		}},
 		{"one by one", func(c *Conn) error {
 			return errors.Join(c.open(context.Background()), c.deleteFlows(context.Background(), IPv4, []netip.Addr{addrs[0].Unmap(), addrs[2]}),
 				c.deleteFlows(context.Background(), IPv6, addrs[1:2]))

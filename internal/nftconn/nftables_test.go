@@ -305,6 +305,16 @@ func TestMany(t *testing.T) {
 	if err != nil || len(all.Elements) != n+1 {
 		t.Errorf("%d elements, %v", len(all.Elements), err)
 	}
+	var some []Query // more than the answers' buffer holds
+	for i := range 1000 {
+		some = append(some, &ElementQuery{Map: verdict, Key: elements[i].Key})
+	}
+	read(t, c, some...)
+	for _, q := range some {
+		if q.(*ElementQuery).Element == nil {
+			t.Fatal("an element was not found")
+		}
+	}
 	keys := make([][]byte, n)
 	for i := range keys {
 		keys[i] = elements[i].Key

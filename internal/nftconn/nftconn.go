@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/plumb-cni/plumb/internal/netns"
 	"golang.org/x/sys/unix"
@@ -122,8 +123,10 @@ func (c *Conn) Read(ctx context.Context, queries ...Query) (Generation, error) {
 	}
 	var gen generation
 	asked := append([]Query{&gen}, queries...)
-	if err := c.gets(asked); err != nil {
-		return 0, fmt.Errorf("read nftables: %w", err)
+	for some := range slices.Chunk(asked, maxGets) {
+		if err := c.gets(some); err != nil {
+			return 0, fmt.Errorf("read nftables: %w", err)
+		}
 	}
 	for _, q := range queries {
 		if err := c.dump(ctx, q); err != nil {
@@ -132,6 +135,10 @@ func (c *Conn) Read(ctx context.Context, queries ...Query) (Generation, error) {
 	}
 	return Generation(gen), nil
 }
+
+// maxGets is how many objects are asked for at once: the answers have to fit
+// into the socket's buffer.
+const maxGets = 64
 
 // gets answers those queries that are about one object each.
 func (c *Conn) gets(queries []Query) error {
@@ -142,6 +149,9 @@ func (c *Conn) gets(queries []Query) error {
 		if q.get(&e, first+uint32(i)) {
 			left++
 		}
+	}
+	if left == 0 {
+		return nil
 	}
 	var errs []error
 	err := c.sock.exchange(e.buf, first, func(m message) bool {

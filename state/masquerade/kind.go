@@ -27,7 +27,8 @@ const markPrefix = "cni_plugins_masquerade/"
 // Remove removes the elements with the key's tag, and whatever rules the owner
 // has from the reference or with iptables. It starts no process unless there
 // are rules of the legacy iptables.
-func (k Kind) Remove(ctx context.Context, kernel *state.Kernel, key state.Key, o state.Owner) error {
+func (k Kind) Remove(ctx context.Context, kernel *state.Kernel, obj state.Object, o state.Owner) error {
+	key := obj.Key
 	if strings.HasPrefix(key.Name, chainPrefix) {
 		return removeChain(ctx, kernel, key.Name, nil)
 	}

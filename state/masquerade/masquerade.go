@@ -164,7 +164,11 @@ func (m Masquerade) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, er
 	}
 	added, err := m.ensureElements(ctx, conn)
 	if errors.Is(err, nftconn.ErrUnsupported) && m.Backend == Auto {
-		return m.ensureIPTables(ctx, k)
+		undo, err2 := m.ensureIPTables(ctx, k)
+		if err2 != nil {
+			err2 = errors.Join(err, err2)
+		}
+		return undo, err2
 	}
 	if err != nil || len(added) == 0 {
 		return nil, err
