@@ -82,7 +82,11 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 		// A router that checks whether its own address is taken is late
 		// for the container's first packets.
 		NS: state.Host, Initial: true, Optional: true,
-		Values: []sysctl.Setting{{Name: "ipv6/conf/" + host + "/accept_dad", Value: "0"}},
+		Values: []sysctl.Setting{
+			{Name: "ipv6/conf/" + host + "/accept_dad", Value: "0"},
+			// Nor shall a container's advertisements give the host routes.
+			{Name: "ipv6/conf/" + host + "/accept_ra", Value: "0"},
+		},
 	}))
 	for _, ip := range result.IPs {
 		if !ip.Gateway.IsValid() {
