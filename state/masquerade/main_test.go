@@ -73,7 +73,7 @@ func ensure(t testing.TB, k *state.Kernel, m Masquerade) state.Undo {
 
 func remove(t testing.TB, k *state.Kernel, key state.Key, o state.Owner) {
 	t.Helper()
-	if err := (Kind{}).Remove(context.Background(), k, key, o); err != nil {
+	if err := (Kind{}).Remove(context.Background(), k, state.Object{Key: key}, o); err != nil {
 		t.Fatal(err)
 	}
 }

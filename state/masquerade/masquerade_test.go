@@ -314,7 +314,7 @@ func TestTogether(t *testing.T) {
 				if i == 0 && round%20 == 10 {
 					host.Try("nft", "flush", "ruleset")
 				}
-				if err := (Kind{}).Remove(context.Background(), k, m.Key(), m.Owner); err != nil {
+				if err := (Kind{}).Remove(context.Background(), k, state.Object{Key: m.Key()}, m.Owner); err != nil {
 					t.Errorf("DEL %d: %v", i, err)
 				}
 			}
@@ -332,7 +332,7 @@ func TestErrors(t *testing.T) {
 	if _, err := ParseBackend("iptables"); err != nil {
 		t.Error(err)
 	}
-	if err := (Kind{}).Remove(context.Background(), k, state.Key{NS: state.Host, Kind: kindName, Name: "plumb:a/b/c 10.0.0"}, owner("x")); err == nil {
+	if err := (Kind{}).Remove(context.Background(), k, state.Object{Key: state.Key{NS: state.Host, Kind: kindName, Name: "plumb:a/b/c 10.0.0"}}, owner("x")); err == nil {
 		t.Error("a key that can't be read")
 	}
 	ns, err := k.Namespace(state.Host)
