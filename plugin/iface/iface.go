@@ -108,7 +108,9 @@ func (i Interface) Routes(result *cni.Result) state.Plan {
 		planned := route.From(r, i.Name, usual)
 		// Without a route to the subnet the kernel has to be told that a
 		// gateway in it is behind this interface.
-		planned.OnLink = i.NoPrefixRoute && r.GW.IsValid() && r.GW != usual
+		planned.OnLink = i.NoPrefixRoute && r.GW != usual && slices.ContainsFunc(result.IPs, func(ip cni.IP) bool {
+			return ip.Address.Contains(r.GW)
+		})
 		plan = append(plan, state.On(i.Within, planned))
 	}
 	return plan
@@ -176,8 +178,8 @@ func Masquerade(r *plugin.Request, result *cni.Result, backend string) state.Ste
 	return state.Own(m)
 }
 
-// Backend refuses a masquerade back end that there is not.
-func Backend(name string) error {
+// ValidateBackend refuses a masquerade back end that there is not.
+func ValidateBackend(name string) error {
 	if _, err := masquerade.ParseBackend(name); err != nil {
 		return cni.Errorf(cni.CodeInvalidConfig, "ipMasqBackend: %w", err)
 	}
@@ -188,6 +190,13 @@ func Backend(name string) error {
 // before links: the other way round, closing the connection to nftables waits
 // for the links to be gone.
 func Kinds() []state.Kind { return []state.Kind{masquerade.Kind{}, link.Kind{}} }
+
+// MTU returns the size that the container's interface has to have: on CHECK the
+// one that ADD reported, and 0 for any otherwise.
+func MTU(r *plugin.Request) int {
+	previous, _ := r.Previous()
+	return int(previous.MTU)
+}
 
 // Footprint names the masquerading of addresses and both ends of a veth pair.
 // Either end is enough to remove it; the sandbox's is for one whose other end
@@ -200,8 +209,8 @@ func Footprint(r *plugin.Request, addrs []netip.Addr, others ...string) []state.
 	}
 }
 
-// MTU refuses a size that no Ethernet device can have. 0 means unset.
-func MTU(mtu int) error {
+// ValidateMTU refuses a size that no Ethernet device can have. 0 means unset.
+func ValidateMTU(mtu int) error {
 	if mtu != 0 && (mtu < 68 || mtu > 65535) {
 		return cni.Errorf(cni.CodeInvalidConfig, "mtu %d is out of range; a veth takes 68 to 65535 bytes", mtu)
 	}
