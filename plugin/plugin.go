@@ -113,7 +113,7 @@ func (p Plugin) Serve(ctx context.Context, h *Host, call *cni.Request) (*cni.Res
 		result, err = p.serve(ctx, s)
 	}
 	if err != nil {
-		err = p.explain(call, r, err)
+		err = p.explain(call, err)
 	}
 	if h.Log != nil {
 		h.Log(p.entry(call, r, s.trace, start, err))
@@ -122,11 +122,14 @@ func (p Plugin) Serve(ctx context.Context, h *Host, call *cni.Request) (*cni.Res
 }
 
 // explain adds to an error what it happened to.
-func (p Plugin) explain(call *cni.Request, r *Request, err error) error {
+func (p Plugin) explain(call *cni.Request, err error) error {
 	e := cni.AsError(err)
 	about := fmt.Sprintf("plugin %s, %s", p.name, call.Verb)
-	if r != nil {
-		about += ", network " + r.Config.Name
+	var config struct {
+		Name string `json:"name"`
+	}
+	if json.Unmarshal(call.Config, &config) == nil { // also where the rest of it is what is wrong
+		about += ", network " + config.Name
 	}
 	if call.ContainerID != "" {
 		about += ", container " + call.ContainerID

@@ -51,6 +51,15 @@ func (r *Request) PreviousHost() []string {
 	return names
 }
 
+// previousAddresses returns the addresses of the interface that the call is
+// about, as prevResult has them, each once.
+func (r *Request) previousAddresses() []netip.Addr {
+	if r.Config.PrevResult == nil {
+		return nil
+	}
+	return distinct(addresses(r.own(r.Config.PrevResult)))
+}
+
 // distinct returns the addresses sorted, each once.
 func distinct(addrs []netip.Addr) []netip.Addr {
 	slices.SortFunc(addrs, netip.Addr.Compare)

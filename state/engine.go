@@ -72,21 +72,20 @@ func (e *Engine) Diff(ctx context.Context, plan Plan) ([]Drift, error) {
 	return drifts, nil
 }
 
-// Remove removes the objects of the given keys as far as they are the owner's,
-// in the order of kinds and within a kind in reverse. It attempts all and
-// joins the errors.
-func (e *Engine) Remove(ctx context.Context, kinds []Kind, keys []Key) error {
+// Remove removes objects as far as they are the owner's, in the order of kinds
+// and within a kind in reverse. It attempts all and joins the errors.
+func (e *Engine) Remove(ctx context.Context, kinds []Kind, objects []Object) error {
 	var errs []error
 	for _, kind := range kinds {
-		for i, key := range slices.Backward(keys) {
-			if key.Kind != kind.Kind() || slices.Contains(keys[:i], key) {
+		for _, obj := range slices.Backward(objects) {
+			if obj.Key.Kind != kind.Kind() {
 				continue
 			}
-			err := e.Trace.Time("remove", key, func() error {
-				return kind.Remove(ctx, e.Kernel, key, e.Owner)
+			err := e.Trace.Time("remove", obj.Key, func() error {
+				return kind.Remove(ctx, e.Kernel, obj, e.Owner)
 			})
 			if err != nil {
-				errs = append(errs, fmt.Errorf("remove %s: %w", key, err))
+				errs = append(errs, fmt.Errorf("remove %s: %w", obj.Key, err))
 			}
 		}
 	}

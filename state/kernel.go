@@ -149,17 +149,13 @@ func (k *Kernel) NFT() (*nftconn.Conn, error) {
 	return k.nft, nil
 }
 
-// In runs f in a namespace: on the calling thread in the host's, which it is
-// in, and on a thread that is thrown away in the sandbox.
+// In runs f on a thread that is in a namespace.
 func (k *Kernel) In(ns NS, f func() error) error {
-	if ns == Host {
-		return f()
-	}
 	n, err := k.Namespace(ns)
 	if err != nil {
 		return err
 	}
-	return n.Do(f)
+	return n.Visit(f)
 }
 
 // Reader returns the kernel for reading only.

@@ -25,9 +25,22 @@ const RecordDir = "/run/plumb/attachments"
 type Record struct {
 	Plugin    string       `json:"plugin"`
 	Owner     Owner        `json:"owner"`
-	Sandbox   netns.ID     `json:"sandbox"`
-	Keys      []Key        `json:"keys"`
-	Addresses []netip.Addr `json:"addresses,omitempty"` // of the container
+	NetNS     string       `json:"netns"`   // where ADD found the sandbox
+	Sandbox   netns.ID     `json:"sandbox"` // what it was
+	Objects   []Object     `json:"objects,omitempty"`
+	Addresses []netip.Addr `json:"addresses,omitempty"` // that IPAM gave
+
+	// IPAM is that section of the configuration.
+	IPAM json.RawMessage `json:"ipam,omitempty"`
+}
+
+// Removable returns the objects, marked as recorded.
+func (r *Record) Removable() []Object {
+	objects := slices.Clone(r.Objects)
+	for i := range objects {
+		objects[i].Recorded = true
+	}
+	return objects
 }
 
 // Records is a folder of records, a file each. An empty Dir means RecordDir.
@@ -72,8 +85,7 @@ func (r Records) Save(rec Record) (Undo, error) {
 		undo := func(context.Context) error { return r.Delete(rec.Plugin, rec.Owner) }
 		return undo, r.write(rec)
 	}
-	rec.Keys = union(rec.Keys, old.Keys)
-	rec.Addresses = union(rec.Addresses, old.Addresses)
+	rec.take(old)
 	return func(context.Context) error { return r.write(*old) }, r.write(rec)
 }
 
@@ -99,14 +111,25 @@ func (r Records) write(rec Record) error {
 	return nil
 }
 
-// union returns a with those of b that it lacks.
-func union[T comparable](a, b []T) []T {
-	for _, v := range b {
-		if !slices.Contains(a, v) {
-			a = append(a, v)
+// take adds what an earlier record of the attachment lists. What was there
+// before the first ADD is what has to be given back. What was in another
+// sandbox has gone with that.
+func (rec *Record) take(old *Record) {
+	objects := slices.Clone(old.Objects)
+	if old.Sandbox != rec.Sandbox {
+		objects = slices.DeleteFunc(objects, func(o Object) bool { return o.Key.NS == Sandbox })
+	}
+	for _, o := range rec.Objects {
+		if !slices.ContainsFunc(objects, func(p Object) bool { return p.Key == o.Key }) {
+			objects = append(objects, o)
 		}
 	}
-	return a
+	rec.Objects = objects
+	for _, a := range old.Addresses {
+		if !slices.Contains(rec.Addresses, a) {
+			rec.Addresses = append(rec.Addresses, a)
+		}
+	}
 }
 
 // Delete removes the record of an attachment. None is success.

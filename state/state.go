@@ -11,6 +11,7 @@ package state
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 )
 
@@ -99,16 +100,47 @@ func Share(r Resource) Step { return Step{Resource: r, Shared: true} }
 // A Plan is what an attachment wants, in the order in which it can be made.
 type Plan []Step
 
-// Keys returns the keys of the objects that have to be removed one by one:
-// all but the shared ones and those that vanish with a link.
-func (p Plan) Keys() []Key {
-	var keys []Key
+// Objects returns the objects that have to be removed one by one, which are all
+// but the shared ones and those that vanish with a link, with what was there
+// before them.
+func (p Plan) Objects(ctx context.Context, r Reader) ([]Object, error) {
+	var objects []Object
 	for _, s := range p {
-		if !s.Shared && s.Within == (Key{}) {
-			keys = append(keys, s.Key())
+		if s.Shared || s.Within != (Key{}) {
+			continue
 		}
+		o := Object{Key: s.Key()}
+		if rs, ok := s.Resource.(Restorer); ok {
+			before, err := rs.Before(ctx, r)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", o.Key, err)
+			}
+			o.Before = before
+		}
+		objects = append(objects, o)
 	}
-	return keys
+	return objects, nil
+}
+
+// A Restorer is a resource that changes what was there before, and whose
+// removal gives that back: a device that is taken, a setting.
+type Restorer interface {
+	Resource
+
+	// Before reads what has to be given back, nil if that is nothing. It is
+	// recorded before anything is changed.
+	Before(context.Context, Reader) (json.RawMessage, error)
+}
+
+// An Object is what a Kind removes.
+type Object struct {
+	Key    Key             `json:"key"`
+	Before json.RawMessage `json:"before,omitempty"` // what to give back
+
+	// Recorded tells that our own record names the object, in this very
+	// sandbox. Otherwise it was computed or found, and may by now be
+	// somebody else's.
+	Recorded bool `json:"-"`
 }
 
 // A Kind removes and finds the objects of one kind. The set is closed: a
@@ -120,7 +152,7 @@ type Kind interface {
 	// Remove removes the object if it is there and, as far as can be told,
 	// still the owner's. An object that is gone, or by now somebody else's,
 	// is success.
-	Remove(ctx context.Context, k *Kernel, key Key, o Owner) error
+	Remove(ctx context.Context, k *Kernel, obj Object, o Owner) error
 
 	// Garbage returns the objects in the host's namespace that belong to a
 	// network but to none of its valid attachments. It may be as slow as a

@@ -58,8 +58,8 @@ func show(out io.Writer, wanted func(state.Record) bool) error {
 			continue
 		}
 		fmt.Fprintf(table, "%s\tcontainer %s\t%s\tby %s\t%v\n", r.Owner.Network, r.Owner.ContainerID, r.Owner.IfName, r.Plugin, r.Addresses)
-		for _, key := range r.Keys {
-			fmt.Fprintf(table, "\t%s\t\t\t\n", key)
+		for _, o := range r.Objects {
+			fmt.Fprintf(table, "\t%s\t\t\t\n", o.Key)
 		}
 	}
 	return table.Flush()

@@ -32,9 +32,9 @@ type Link struct {
 	PortState int
 }
 
-// PortForwarding is the Link.PortState of a bridge port that is open
-// (BR_STATE_FORWARDING of linux/if_bridge.h).
-const PortForwarding = 3
+// PortDisabled is the Link.PortState of a bridge port without a carrier
+// (BR_STATE_DISABLED of linux/if_bridge.h).
+const PortDisabled = 0
 
 // SameNS is the Link.PeerNS of a peer in the same namespace.
 const SameNS = -1

@@ -9,12 +9,10 @@ package rtnl
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net/netip"
 
 	"github.com/plumb-cni/plumb/internal/netns"
 	"github.com/vishvananda/netlink/nl"
-	vnetns "github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -52,62 +50,47 @@ type Reader interface {
 
 // A Conn is a socket in one namespace. It is not safe for concurrent use.
 type Conn struct {
-	sockets map[int]*nl.SocketHandle
-	known   map[string]*Link // by name, as last seen
+	socket *socket
+	known  map[string]*Link // by name, as last seen
 }
 
 var _ Reader = (*Conn)(nil)
 
 // Dial opens a socket in a namespace.
 func Dial(ns *netns.NS) (*Conn, error) {
-	s, err := nl.GetNetlinkSocketAt(vnetns.NsHandle(ns.FD()), vnetns.None(), unix.NETLINK_ROUTE)
+	s, err := openSocket(ns)
 	if err != nil {
-		return nil, fmt.Errorf("open rtnetlink socket in %s: %w", ns.Path(), err)
+		return nil, err
 	}
-	// Both options are conveniences that every supported kernel has: errors
-	// in words, and dumps filtered by the kernel.
-	_ = s.SetExtAck(true)
-	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
-	return &Conn{
-		sockets: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}},
-		known:   make(map[string]*Link),
-	}, nil
+	return &Conn{socket: s, known: make(map[string]*Link)}, nil
 }
 
 // Close closes the socket.
-func (c *Conn) Close() error {
-	c.sockets[unix.NETLINK_ROUTE].Close()
-	return nil
-}
+func (c *Conn) Close() error { return c.socket.close() }
 
 // Cookie returns the number that the kernel has given the namespace and gives
 // to no other one, or 0 if it gives none: Linux has since 5.14.
 func (c *Conn) Cookie() uint64 {
-	cookie, err := unix.GetsockoptUint64(c.sockets[unix.NETLINK_ROUTE].Socket.GetFd(), unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	cookie, err := unix.GetsockoptUint64(c.socket.fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if err != nil {
 		return 0
 	}
 	return cookie
 }
 
-func (c *Conn) request(msgType, flags int, data ...nl.NetlinkRequestData) *nl.NetlinkRequest {
-	r := nl.NewNetlinkRequest(msgType, flags)
-	r.Sockets = c.sockets
-	for _, d := range data {
-		r.AddData(d)
-	}
-	return r
-}
-
 // do sends a request that is answered by an acknowledgement.
 func (c *Conn) do(msgType, flags int, data ...nl.NetlinkRequestData) error {
-	_, err := c.request(msgType, flags|unix.NLM_F_ACK, data...).Execute(unix.NETLINK_ROUTE, 0)
-	return classify(err)
+	_, err := c.get(msgType, flags|unix.NLM_F_ACK, 0, data...)
+	return err
 }
 
 // get sends a request that is answered by messages of a type.
 func (c *Conn) get(msgType, flags int, answer uint16, data ...nl.NetlinkRequestData) ([][]byte, error) {
-	msgs, err := c.request(msgType, flags, data...).Execute(unix.NETLINK_ROUTE, answer)
+	r := nl.NewNetlinkRequest(msgType, flags)
+	for _, d := range data {
+		r.AddData(d)
+	}
+	msgs, err := c.socket.exchange(r, answer)
 	return msgs, classify(err)
 }
 

@@ -51,6 +51,7 @@ func links(_ context.Context, c *Config, r *plugin.Request, _ state.Reader) (sta
 			Peer:          r.IfName,
 			MAC:           iface.MAC(r, requested),
 			MTU:           c.MTU,
+			PeerMTU:       iface.MTU(r),
 			Bridge:        c.bridge(),
 			Hairpin:       c.HairpinMode,
 			Isolated:      c.PortIsolation,

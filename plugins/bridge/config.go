@@ -137,8 +137,8 @@ func validate(c *Config, r *plugin.Request) error {
 			return cni.Errorf(cni.CodeUnsupportedField, "key %q is not supported yet", refused.key)
 		}
 	}
-	if err := iface.Backend(c.IPMasqBackend); err != nil {
+	if err := iface.ValidateBackend(c.IPMasqBackend); err != nil {
 		return err
 	}
-	return iface.MTU(c.MTU)
+	return iface.ValidateMTU(c.MTU)
 }

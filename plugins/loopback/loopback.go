@@ -3,7 +3,6 @@ package loopback
 
 import (
 	"context"
-	"net/netip"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/plugin"
@@ -14,25 +13,16 @@ import (
 // A Config has no keys of its own.
 type Config struct{}
 
-// New returns the plugin.
+// New returns the plugin. It has no footprint: a device that is up does not tell
+// who has set it up, and the path of the namespace may lead to another
+// container's by now, so that DEL touches only what is recorded.
 func New() plugin.Plugin {
 	return plugin.New(plugin.Def[Config]{
-		Name:      "loopback",
-		Desired:   desired,
-		Observe:   observe,
-		Footprint: footprint,
-		Kinds:     []state.Kind{link.LoopbackKind{}},
+		Name:    "loopback",
+		Desired: desired,
+		Observe: observe,
+		Kinds:   []state.Kind{link.LoopbackKind{}},
 	})
-}
-
-// footprint names the device only if ADD has reported it. A device that is up
-// tells nothing about who has set it up, and the path of the namespace may lead
-// to another container's by now.
-func footprint(_ *Config, r *plugin.Request, _ []netip.Addr) []state.Key {
-	if _, ok := r.Previous(); !ok {
-		return nil
-	}
-	return []state.Key{link.LoopbackKey()}
 }
 
 func desired(context.Context, *Config, *plugin.Request, *cni.Result, state.Reader) (state.Plan, error) {

@@ -52,19 +52,20 @@ func validate(c *Config, r *plugin.Request) error {
 	if r.Config.IPAM.Type == "" {
 		return cni.Errorf(cni.CodeInvalidConfig, `ipam.type is missing: ptp routes to addresses, which an IPAM plugin has to give; "host-local" is one`)
 	}
-	if err := iface.Backend(c.IPMasqBackend); err != nil {
+	if err := iface.ValidateBackend(c.IPMasqBackend); err != nil {
 		return err
 	}
-	return iface.MTU(c.MTU)
+	return iface.ValidateMTU(c.MTU)
 }
 
 func links(_ context.Context, c *Config, r *plugin.Request, _ state.Reader) (state.Plan, error) {
 	return state.Plan{state.Own(link.Veth{
-		Owner: r.Owner,
-		Name:  iface.HostEnd(r),
-		Peer:  r.IfName,
-		MAC:   iface.MAC(r, nil),
-		MTU:   c.MTU,
+		Owner:   r.Owner,
+		Name:    iface.HostEnd(r),
+		Peer:    r.IfName,
+		MAC:     iface.MAC(r, nil),
+		MTU:     c.MTU,
+		PeerMTU: iface.MTU(r),
 	})}, nil
 }
 

@@ -22,7 +22,7 @@ type Announced struct {
 	Link string
 
 	// Port is the link's other end on the host if that is a bridge's port,
-	// which drops what it is sent until it forwards.
+	// which drops what it is sent until it has noticed the carrier.
 	Port string
 }
 
@@ -30,8 +30,9 @@ var _ state.Resource = Announced{}
 
 // The kernel opens a port a moment after the link has come up.
 const (
-	portTimeout = 3 * time.Second
-	portPause   = 200 * time.Microsecond
+	portTimeout  = 3 * time.Second
+	portPause    = 100 * time.Microsecond
+	portMaxPause = 10 * time.Millisecond
 )
 
 // Key names the state by its link.
@@ -40,7 +41,7 @@ func (a Announced) Key() state.Key {
 }
 
 // Ensure waits for the port and has the kernel announce the addresses. It fails with
-// cni.CodeTryAgain if the port does not forward within 3 s.
+// cni.CodeTryAgain if the port has no carrier within 3 s.
 func (a Announced) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
 	if err := a.waitForPort(ctx, k); err != nil {
 		return nil, err
@@ -65,22 +66,22 @@ func (a Announced) waitForPort(ctx context.Context, k *state.Kernel) error {
 		return err
 	}
 	deadline := time.Now().Add(portTimeout)
-	for {
+	for pause := portPause; ; pause = min(2*pause, portMaxPause) {
 		port, err := host.Link(a.Port)
 		if err != nil {
 			return err
 		}
-		if port.PortState == rtnl.PortForwarding {
+		if port.PortState != rtnl.PortDisabled {
+			// It forwards, or spanning tree has its say first, for some 30 s.
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return cni.Errorf(cni.CodeTryAgain, "the bridge's port %s does not forward after %s (state %d); is spanning tree on?",
-				a.Port, portTimeout, port.PortState)
+			return cni.Errorf(cni.CodeTryAgain, "the bridge's port %s has no carrier after %s", a.Port, portTimeout)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(portPause):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -40,56 +40,80 @@ var _ state.Kind = Kind{}
 // Kind returns "link".
 func (Kind) Kind() string { return kindName }
 
-// Remove deletes a link unless it carries the tag of another owner. A link in
-// the sandbox has no tag of its own: it is the owner's if the host end of it
-// is. A pair whose host end has no tag at all was made by another
-// implementation, or by an ADD that was killed in between, and goes too if it
-// is a veth and has the hardware address that the key names.
-func (Kind) Remove(_ context.Context, k *state.Kernel, key state.Key, o state.Owner) error {
-	conn, err := k.Route(key.NS)
-	if errors.Is(err, state.ErrNoSandbox) {
-		return nil
-	}
-	if err != nil {
+// Remove deletes a veth pair unless it carries the tag of another owner. The
+// end in the sandbox has no tag of its own: it is the owner's if the host's end
+// is.
+//
+// A pair without any tag was made by another implementation, or by an ADD that
+// was killed in between. It goes if the host's end was named, or if the end in
+// the sandbox has the hardware address that the key names. A key that names
+// none is a guess, and takes only what is called as the reference does.
+func (Kind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o state.Owner) error {
+	name, mac, _ := strings.Cut(obj.Key.Name, " ")
+	found, err := look(k.Reader(), obj.Key.NS, name)
+	if err != nil || found == nil || found.Kind != "veth" || found.Name != name {
 		return err
-	}
-	name, mac, _ := strings.Cut(key.Name, " ")
-	found, err := conn.Link(name)
-	if errors.Is(err, rtnl.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if found.Kind != "veth" {
-		return nil
 	}
 	tagged := found
-	if key.NS == state.Sandbox {
-		host, err := k.Route(state.Host)
-		if err != nil {
+	inside := obj.Key.NS == state.Sandbox
+	if inside {
+		tagged, err = otherEnd(k, found)
+		if err != nil || tagged == nil {
 			return err
-		}
-		tagged, err = host.LinkByIndex(found.Peer)
-		if errors.Is(err, rtnl.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if tagged.Kind != "veth" || tagged.Peer != found.Index {
-			return nil // the peer is in a third namespace
 		}
 	}
 	switch {
 	case tagged.Alias == o.Tag():
-	case state.Tagged(tagged.Alias), mac != "" && mac != found.MAC.String():
+	case state.Tagged(tagged.Alias):
 		return nil
+	case !inside, mac == found.MAC.String(), mac == "" && ReferenceName(tagged.Name):
+	default:
+		return nil
+	}
+	conn, err := k.Route(obj.Key.NS)
+	if err != nil {
+		return err
 	}
 	if err := conn.DelLink(found.Index); err != nil && !errors.Is(err, rtnl.ErrNotFound) {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// otherEnd returns the host's end of a pair whose end in the sandbox is given,
+// or nil if that is not on the host. Indexes alone don't tell: every namespace
+// counts from one.
+func otherEnd(k *state.Kernel, inside *rtnl.Link) (*rtnl.Link, error) {
+	host, err := k.Route(state.Host)
+	if err != nil {
+		return nil, err
+	}
+	end, err := host.LinkByIndex(inside.Peer)
+	if errors.Is(err, rtnl.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	sandbox, err := k.Namespace(state.Sandbox)
+	if err != nil {
+		return nil, err
+	}
+	id, err := host.NSID(sandbox)
+	if err != nil {
+		return nil, err
+	}
+	if end.Kind != "veth" || end.Peer != inside.Index || end.PeerNS != id {
+		return nil, nil
+	}
+	return end, nil
+}
+
+// ReferenceName reports whether a link is called as the reference calls the
+// host's end of a pair: "veth" and eight hexadecimal digits.
+func ReferenceName(name string) bool {
+	digits, ok := strings.CutPrefix(name, "veth")
+	return ok && len(digits) == 8 && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
 // Garbage lists the links of the host by alias.

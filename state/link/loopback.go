@@ -61,15 +61,15 @@ var _ state.Kind = LoopbackKind{}
 func (LoopbackKind) Kind() string { return loopbackKindName }
 
 // Remove sets the device down if the sandbox is still there.
-func (LoopbackKind) Remove(_ context.Context, k *state.Kernel, key state.Key, _ state.Owner) error {
-	conn, err := k.Route(key.NS)
+func (LoopbackKind) Remove(_ context.Context, k *state.Kernel, obj state.Object, _ state.Owner) error {
+	conn, err := k.Route(state.Sandbox)
 	if errors.Is(err, state.ErrNoSandbox) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	lo, err := conn.Link(key.Name)
+	lo, err := conn.Link(obj.Key.Name)
 	if err != nil {
 		return err
 	}

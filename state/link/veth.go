@@ -23,6 +23,10 @@ type Veth struct {
 	MAC   net.HardwareAddr // of the peer; nil makes a random one, and is not compared
 	MTU   int              // of both ends; 0 is the kernel's default, and is not compared
 
+	// PeerMTU is what the MTU of the peer has become since, by a later
+	// plugin; 0 is not compared.
+	PeerMTU int
+
 	Bridge   string // makes the host end a port of this bridge
 	Hairpin  bool   // of the port: frames may go back where they came from
 	Isolated bool   // of the port: no frames to other isolated ports
@@ -170,6 +174,9 @@ func (v Veth) Diff(_ context.Context, r state.Reader) ([]state.Drift, error) {
 	compare(&c, "kind", "veth", host.Kind)
 	compare(&c, "peer", fmt.Sprintf("index %d in the sandbox", peer.Index), fmt.Sprintf("index %d in the sandbox", host.Peer))
 	compare(&c, "up", true, host.Up)
+	if v.MTU != 0 {
+		compare(&c, "mtu", v.MTU, host.MTU)
+	}
 	if v.Bridge != "" {
 		bridge, err := look(r, state.Host, v.Bridge)
 		if err != nil {
@@ -187,8 +194,8 @@ func (v Veth) Diff(_ context.Context, r state.Reader) ([]state.Drift, error) {
 	if v.MAC != nil {
 		compare(&c, "mac", v.MAC.String(), peer.MAC.String())
 	}
-	if v.MTU != 0 {
-		compare(&c, "mtu", v.MTU, peer.MTU)
+	if v.PeerMTU != 0 {
+		compare(&c, "mtu", v.PeerMTU, peer.MTU)
 	}
 	return c.drifts, nil
 }

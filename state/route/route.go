@@ -10,6 +10,7 @@ import (
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/state/link"
 )
 
 // Scopes of IPv4 routes (linux/rtnetlink.h).
@@ -35,8 +36,8 @@ type Route struct {
 	AdvMSS   int        // optional
 	OnLink   bool       // the gateway is behind the link, whatever the routes say
 
-	// TakeOver replaces a route to the same destination that a veth of an
-	// attachment holds: an allocator that hands out an address vouches for
+	// TakeOver replaces a route to the same destination that the veth of
+	// another attachment holds: an allocator that hands out an address vouches for
 	// the former holder's being gone.
 	TakeOver bool
 }
@@ -118,10 +119,10 @@ func takeOver(conn *rtnl.Conn, spec rtnl.Route) error {
 		return err
 	}
 	if err == nil && holder.Index != spec.Index {
-		link, err := conn.LinkByIndex(holder.Index)
-		if err == nil && link.Kind != "veth" {
+		held, err := conn.LinkByIndex(holder.Index)
+		if err == nil && !state.Tagged(held.Alias) && !link.ReferenceName(held.Name) {
 			return cni.Errorf(state.CodeConflict, "%s is routed to %s already; remove that route or exclude the address from the range",
-				spec.Dst, link.Name)
+				spec.Dst, held.Name)
 		}
 	}
 	return conn.ReplaceRoute(spec)
@@ -157,11 +158,7 @@ func (r Route) Diff(_ context.Context, rd state.Reader) ([]state.Drift, error) {
 }
 
 func (r Route) matches(got rtnl.Route) bool {
-	table := r.Table
-	if table == 0 {
-		table = rtnl.MainTable
-	}
-	return got.Dst == r.Dst.Masked() && got.Table == table &&
+	return got.Dst == r.Dst.Masked() && set(r.Table, got.Table) &&
 		set(r.Gateway, got.Gateway) && set(r.Priority, got.Priority) &&
 		set(r.MTU, got.MTU) && set(r.AdvMSS, got.AdvMSS)
 }
