@@ -37,20 +37,16 @@ type ID struct {
 // Open opens the namespace at path, such as /run/netns/NAME or
 // /proc/PID/ns/net. The error matches ErrGone if there is none.
 func Open(path string) (*NS, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err == unix.ENOENT || err == unix.ESRCH {
 		return nil, fmt.Errorf("open namespace %s: %w", path, errors.Join(ErrGone, err))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open namespace %s: %w", path, err)
 	}
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("open namespace %s: %w", path, err)
-	}
-	// A bind mount that is gone leaves an empty file on a tmpfs behind.
-	if st.Type != unix.NSFS_MAGIC && st.Type != unix.PROC_SUPER_MAGIC {
+	// A bind mount that is gone leaves an empty file behind, which answers
+	// with ENOTTY.
+	if kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE); err != nil || kind != unix.CLONE_NEWNET {
 		unix.Close(fd)
 		return nil, fmt.Errorf("open namespace %s: %w", path, ErrGone)
 	}

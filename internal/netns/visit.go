@@ -13,16 +13,26 @@ import (
 // it.
 func (n *NS) Visit(f func() error) error {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var here, there unix.Stat_t
-	if err := unix.Stat("/proc/thread-self/ns/net", &here); err != nil {
-		return fmt.Errorf("stat own namespace: %w", err)
-	}
-	if err := unix.Fstat(n.fd, &there); err != nil {
-		return fmt.Errorf("stat namespace %s: %w", n.path, err)
-	}
-	if here.Dev == there.Dev && here.Ino == there.Ino {
+	there, err := n.entered()
+	if err == nil && there {
+		defer runtime.UnlockOSThread()
 		return f()
 	}
+	runtime.UnlockOSThread() // not to wait with a locked thread
+	if err != nil {
+		return err
+	}
 	return n.Do(f)
+}
+
+// entered reports whether the calling thread is in the namespace.
+func (n *NS) entered() (bool, error) {
+	var here, there unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &here); err != nil {
+		return false, fmt.Errorf("stat own namespace: %w", err)
+	}
+	if err := unix.Fstat(n.fd, &there); err != nil {
+		return false, fmt.Errorf("stat namespace %s: %w", n.path, err)
+	}
+	return here.Dev == there.Dev && here.Ino == there.Ino, nil
 }
