@@ -42,6 +42,13 @@ func Save(ctx context.Context, ns *netns.NS, f nftconn.Family, v Variant, table 
 	return run(ctx, ns, names(f, v, "save"), "", "-t", table)
 }
 
+// Installed fails with ErrMissing if there is no program to restore a family's
+// tables with.
+func Installed(f nftconn.Family) error {
+	_, err := find(names(f, Default, "restore"))
+	return err
+}
+
 // names returns the names under which a program may be installed. Where there
 // is only one variant it may have no name of its own.
 func names(f nftconn.Family, v Variant, verb string) []string {

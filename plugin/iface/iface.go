@@ -3,6 +3,7 @@
 package iface
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"slices"
@@ -182,6 +183,18 @@ func Masquerade(r *plugin.Request, result *cni.Result, backend string) state.Ste
 func ValidateBackend(name string) error {
 	if _, err := masquerade.ParseBackend(name); err != nil {
 		return cni.Errorf(cni.CodeInvalidConfig, "ipMasqBackend: %w", err)
+	}
+	return nil
+}
+
+// Ready fails with cni.CodeUnavailable if masquerade is asked for and the host
+// can't.
+func Ready(ctx context.Context, ipMasq bool, backend string, r state.Reader) error {
+	if !ipMasq {
+		return nil
+	}
+	if err := masquerade.Available(ctx, r, masquerade.Backend(backend)); err != nil {
+		return cni.Errorf(cni.CodeUnavailable, "ipMasq: %w", err)
 	}
 	return nil
 }

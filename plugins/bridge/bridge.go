@@ -26,6 +26,7 @@ func New() plugin.Plugin {
 		Interfaces: interfaces,
 		Footprint:  footprint,
 		Kinds:      iface.Kinds(),
+		Ready:      ready,
 	})
 }
 
@@ -114,6 +115,10 @@ func (c *Config) complete(result *cni.Result) {
 // hostEnd returns the name of the pair's end on the host, which a bridge called
 // veth-something must not be taken for.
 func hostEnd(c *Config, r *plugin.Request) string { return iface.HostEnd(r, c.bridge()) }
+
+func ready(ctx context.Context, c *Config, _ *plugin.Request, r state.Reader) error {
+	return iface.Ready(ctx, c.IPMasq, c.IPMasqBackend, r)
+}
 
 func interfaces(c *Config, r *plugin.Request) []state.Key {
 	return []state.Key{link.Key(c.bridge()), link.Key(hostEnd(c, r)), link.SandboxKey(r.IfName)}

@@ -45,6 +45,7 @@ func New() plugin.Plugin {
 		Interfaces: interfaces,
 		Footprint:  footprint,
 		Kinds:      iface.Kinds(),
+		Ready:      ready,
 	})
 }
 
@@ -121,6 +122,10 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 
 // single returns the prefix that holds one address alone.
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+
+func ready(ctx context.Context, c *Config, _ *plugin.Request, r state.Reader) error {
+	return iface.Ready(ctx, c.IPMasq, c.IPMasqBackend, r)
+}
 
 func interfaces(_ *Config, r *plugin.Request) []state.Key {
 	return []state.Key{link.Key(iface.HostEnd(r)), link.SandboxKey(r.IfName)}

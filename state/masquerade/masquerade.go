@@ -58,6 +58,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/plumb-cni/plumb/internal/iptables"
 	"github.com/plumb-cni/plumb/internal/nftconn"
 	"github.com/plumb-cni/plumb/state"
 )
@@ -81,6 +82,22 @@ func ParseBackend(name string) (Backend, error) {
 		return "", fmt.Errorf("unknown masquerade backend %q: it is %q or %q", name, NFTables, IPTables)
 	}
 	return b, nil
+}
+
+// Available fails if a back end can't be used on this host: with
+// nftconn.ErrUnsupported or iptables.ErrMissing.
+func Available(ctx context.Context, r state.Reader, b Backend) error {
+	if b != IPTables {
+		conn, err := r.NFT()
+		if err != nil {
+			return err
+		}
+		_, err = conn.Read(ctx, &nftconn.TableQuery{Table: referenceTable()}) // any will do
+		if b == NFTables || !errors.Is(err, nftconn.ErrUnsupported) {
+			return err
+		}
+	}
+	return iptables.Installed(nftconn.IPv4)
 }
 
 // Masquerade hides the addresses of one attachment. It is of the host's
