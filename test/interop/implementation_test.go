@@ -1,0 +1,40 @@
+package interop
+
+import (
+	"testing"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/test/host"
+)
+
+// An implementation is a folder of plugins.
+type implementation struct {
+	name     string
+	bin      func(testing.TB) string
+	newest   cni.Version
+	backends []string // of masquerading that configurations ask for
+}
+
+var (
+	ours      = implementation{"plumb", host.Bin, cni.V110, []string{"nftables", "iptables"}}
+	reference = implementation{"reference", host.Reference, cni.V110, []string{"nftables", "iptables"}}
+	// Debian's know iptables alone, and pass over the key.
+	debian = implementation{"debian", host.DebianPlugins, cni.V100, []string{"", "iptables"}}
+)
+
+// others are the implementations that attachments may have to be taken over
+// from, or left to.
+func others() []implementation { return []implementation{reference, debian} }
+
+func (i implementation) networks() []network { return networks(i.newest, i.backends...) }
+
+// add calls the plugin of a network with ADD, as a runtime would, and returns
+// what it answered.
+func (i implementation) add(t *testing.T, n network, at attachment) string {
+	t.Helper()
+	stdout, stderr, exit := host.Plugin(t, i.bin(t), n.plugin, host.Env("ADD", at.id, at.ns, at.ifName, i.bin(t)), n.single())
+	if exit != 0 {
+		t.Fatalf("%s: ADD of %s: exit status %d\n%s%s", i.name, n, exit, stdout, stderr)
+	}
+	return stdout
+}

@@ -1,0 +1,157 @@
+package interop
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/test/host"
+)
+
+// A family says which addresses a network gives.
+type family string
+
+const (
+	v4   family = "v4"
+	v6   family = "v6"
+	dual family = "dual"
+)
+
+const (
+	// networkName is long enough for the reference to cut the comments of its
+	// rules short, in which it stands beside a container ID.
+	networkName = "interop-tests-network"
+	bridgeName  = "br0"
+)
+
+// A network is a configuration that every implementation understands.
+type network struct {
+	plugin  string // bridge, ptp, loopback
+	family  family
+	backend string // of masquerading: nftables, iptables, "" for what the plugin thinks best
+	version cni.Version
+	more    string // further keys of the plugin, `,"mtu":1400`
+	ipam    string // instead of the host-local of the family; "{}" is none
+}
+
+func (n network) String() string {
+	parts := []string{n.plugin}
+	for _, p := range []string{string(n.family), n.backend, string(n.version)} {
+		if p != "" {
+			parts = append(parts, p)
+		}
+	}
+	return strings.Join(parts, "-")
+}
+
+// single returns the configuration of the plugin alone.
+func (n network) single() string {
+	return n.plugged(`"cniVersion":"` + string(n.version) + `","name":"` + networkName + `",`)
+}
+
+// list returns the configuration as a list.
+func (n network) list() []byte {
+	return []byte(`{"cniVersion":"` + string(n.version) + `","name":"` + networkName + `","plugins":[` + n.plugged("") + `]}`)
+}
+
+func (n network) plugged(identity string) string {
+	conf := `{` + identity + `"type":"` + n.plugin + `"`
+	if n.plugin != "loopback" {
+		conf += `,"ipam":` + n.addresses()
+	}
+	switch n.plugin {
+	case "bridge":
+		conf += `,"bridge":"` + bridgeName + `"`
+		if n.family != "" {
+			conf += `,"isGateway":true,"ipMasq":true`
+		}
+	case "ptp":
+		conf += `,"ipMasq":true`
+	}
+	if n.backend != "" {
+		conf += `,"ipMasqBackend":"` + n.backend + `"`
+	}
+	return conf + n.more + `}`
+}
+
+func (n network) addresses() string {
+	if n.ipam != "" {
+		return n.ipam
+	}
+	var ranges, routes []string
+	if n.family != v6 {
+		ranges, routes = append(ranges, `[{"subnet":"10.22.0.0/24"}]`), append(routes, `{"dst":"0.0.0.0/0"}`)
+	}
+	if n.family != v4 {
+		ranges, routes = append(ranges, `[{"subnet":"fd00:22::/64"}]`), append(routes, `{"dst":"::/0"}`)
+	}
+	return `{"type":"host-local","ranges":[` + strings.Join(ranges, ",") + `],"routes":[` + strings.Join(routes, ",") + `]}`
+}
+
+// reach fails the test unless ns reaches the Internet by the families of the
+// network, which takes forwarding and masquerading.
+func (n network) reach(t *testing.T, ns string) {
+	t.Helper()
+	if n.plugin == "loopback" {
+		host.Ping(t, ns, "127.0.0.1")
+		return
+	}
+	if n.family != v6 {
+		host.Ping(t, ns, host.Internet4)
+	}
+	if n.family != v4 {
+		host.Ping(t, ns, host.Internet6)
+	}
+}
+
+// ifName is the interface that the plugin serves.
+func (n network) ifName() string {
+	if n.plugin == "loopback" {
+		return "lo"
+	}
+	return "eth0"
+}
+
+// networks are those that attachments are handed over on, of the versions up
+// to newest: every version with every plugin and back end, and every family with
+// each of those.
+func networks(newest cni.Version, backends ...string) []network {
+	var all []network
+	for _, version := range []cni.Version{cni.V031, cni.V040, cni.V100, cni.V110} {
+		if !newest.AtLeast(version) {
+			break
+		}
+		all = append(all, network{plugin: "loopback", version: version})
+		for _, plugin := range []string{"bridge", "ptp"} {
+			for _, backend := range backends {
+				n := network{plugin: plugin, family: dual, backend: backend, version: version}
+				all = append(all, n)
+				if version == newest {
+					for _, n.family = range []family{v4, v6} {
+						all = append(all, n)
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// addressesOf returns the addresses in a result of any version but the first
+// two.
+func addressesOf(t *testing.T, result []byte) []string {
+	t.Helper()
+	var r struct {
+		IPs []struct{ Address string }
+	}
+	if err := json.Unmarshal(result, &r); err != nil {
+		t.Fatalf("decode result: %v\n%s", err, result)
+	}
+	var addrs []string
+	for _, ip := range r.IPs {
+		addr, _, _ := strings.Cut(ip.Address, "/")
+		addrs = append(addrs, addr)
+	}
+	return addrs
+}

@@ -1,0 +1,30 @@
+package interop
+
+import (
+	"testing"
+
+	"github.com/plumb-cni/plumb/test/host"
+)
+
+// sharedRules are the reference's tables without anything in them that is of an
+// attachment.
+const sharedRules = `^nft (table inet cni_plugins_masquerade$|chain inet cni_plugins_masquerade |rule inet cni_plugins_masquerade postrouting |` +
+	`table ip6? nat$|chain ip6? nat (PREROUTING|INPUT|OUTPUT|POSTROUTING) )`
+
+// sharedIndex is our index of a folder of addresses, which the reference
+// doesn't know.
+const sharedIndex = `^file /var/lib/cni/networks/\.plumb/`
+
+// sharedAnycast is what the kernel adds on the uplink of a host that forwards.
+const sharedAnycast = `^route 6 table local anycast \S+ dev ` + host.Uplink + ` `
+
+// nothingLeft fails the test when the host has anything but what outlives the
+// last attachment, whoever made it.
+func nothingLeft(t *testing.T, before host.State) {
+	t.Helper()
+	host.Unchanged(t, before, shared()...)
+}
+
+func shared() []string {
+	return []string{host.SharedNFT, host.SharedFiles, host.SharedForwarding, host.SharedBridge(bridgeName), sharedRules, sharedIndex, sharedAnycast}
+}

@@ -1,0 +1,180 @@
+package interop
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plumb-cni/plumb/test/host"
+)
+
+// observe returns all that the kernel and the disk hold of one attachment, a
+// fact a line, after what the kernel does in its own time. What is generated is
+// replaced by a word.
+func observe(t *testing.T, at attachment) []string {
+	t.Helper()
+	settled(t, at.ns)
+	facts := append(namespace(t, "host", ""), namespace(t, "container", at.ns)...)
+	for _, line := range host.Snapshot(t) {
+		switch kind, _, _ := strings.Cut(line, " "); kind {
+		case "link", "addr", "route", "rule", "sysctl": // namespace looks closer
+		default:
+			facts = append(facts, "host "+line)
+		}
+	}
+	return anonymous(t, facts, at)
+}
+
+var (
+	macAddress = regexp.MustCompile(`\b([0-9a-f]{1,2}:){5}[0-9a-f]{1,2}\b`)
+	linkLocal  = regexp.MustCompile(`\bfe80::[0-9a-f:]{2,}`)
+)
+
+// settled waits until no address is tentative.
+func settled(t *testing.T, ns string) {
+	t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for _, ns := range []string{"", ns} {
+		for slices.ContainsFunc(host.Addrs(t, ns), func(a host.Addr) bool { return a.Tentative }) {
+			if time.Now().After(deadline) {
+				t.Fatalf("addresses are still tentative: %+v", host.Addrs(t, ns))
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+}
+
+// anonymous replaces what differs from run to run and from implementation to
+// implementation by words.
+func anonymous(t *testing.T, facts []string, at attachment) []string {
+	t.Helper()
+	pairs := []string{at.id, "ID", networkName, "NETWORK", at.ns, "SANDBOX"}
+	for name, l := range host.Links(t, "") {
+		if l.Kind == "veth" && name != host.Uplink {
+			pairs = append(pairs, name, "VETH")
+		}
+	}
+	words := strings.NewReplacer(pairs...)
+	for i := range facts {
+		facts[i] = words.Replace(facts[i])
+		facts[i] = macAddress.ReplaceAllString(facts[i], "MAC")
+		facts[i] = linkLocal.ReplaceAllString(facts[i], "LINKLOCAL")
+	}
+	slices.Sort(facts)
+	return facts
+}
+
+// namespace returns the facts of a network namespace.
+func namespace(t *testing.T, where, ns string) []string {
+	t.Helper()
+	var facts []string
+	add := func(format string, args ...any) { facts = append(facts, where+" "+fmt.Sprintf(format, args...)) }
+
+	var links []map[string]any
+	host.JSONIn(t, ns, &links, "ip", "-j", "-d", "addr")
+	for _, l := range links {
+		name := l["ifname"]
+		addrs, _ := l["addr_info"].([]any)
+		delete(l, "addr_info")
+		for _, fact := range flatten(l) {
+			add("link %s %s", name, fact)
+		}
+		for _, a := range addrs {
+			fields, _ := a.(map[string]any) // {} for an interface without addresses
+			for _, fact := range flatten(fields) {
+				add("addr %s %v %s", name, fields["local"], fact)
+			}
+		}
+	}
+	for _, family := range []string{"-4", "-6"} {
+		var routes, rules []map[string]any
+		host.JSONIn(t, ns, &routes, "ip", "-j", "-d", family, "route", "show", "table", "all")
+		for _, r := range routes {
+			add("route %s %s", family, canonical(t, r))
+		}
+		host.JSONIn(t, ns, &rules, "ip", "-j", family, "rule")
+		for _, r := range rules {
+			add("rule %s %s", family, canonical(t, r))
+		}
+	}
+	// What can't be read, such as stable_secret before it is written, is passed over.
+	out, _ := host.TryIn(ns, "grep", "-rs", "", "/proc/sys/net/ipv4/conf", "/proc/sys/net/ipv6/conf", "/proc/sys/net/ipv4/neigh",
+		"/proc/sys/net/ipv6/neigh", "/proc/sys/net/ipv4/ip_forward")
+	if out == "" {
+		t.Fatal("no sysctls could be read")
+	}
+	for line := range strings.Lines(out) {
+		key, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "/proc/sys/net/"), ":")
+		add("sysctl %s=%s", key, value)
+	}
+	return facts
+}
+
+// flatten writes an object as a line for each value: "a.b=value". The elements
+// of a list of flags are one line each.
+func flatten(object map[string]any) []string {
+	var lines []string
+	var walk func(path string, v any)
+	walk = func(path string, v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for key, e := range v {
+				if !volatile(key) {
+					walk(strings.TrimPrefix(path+"."+key, "."), e)
+				}
+			}
+		case []any:
+			for i, e := range v {
+				if _, ok := e.(map[string]any); ok {
+					walk(fmt.Sprintf("%s[%d]", path, i), e)
+				} else {
+					walk(path, e)
+				}
+			}
+		default:
+			lines = append(lines, fmt.Sprintf("%s=%v", path, v))
+		}
+	}
+	walk("", object)
+	return lines
+}
+
+// volatile tells whether a field of ip's output differs from run to run: an
+// index, or a timer.
+func volatile(key string) bool {
+	return key == "ifindex" || key == "link_index" || key == "link_netnsid" || strings.HasSuffix(key, "_timer")
+}
+
+// canonical is JSON with sorted keys.
+func canonical(t *testing.T, v any) string {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// compare lists what is only in one of two lists of facts: "- " of the first,
+// "+ " of the second.
+func compare(first, second []string) []string {
+	count := make(map[string]int)
+	for _, f := range first {
+		count[f]--
+	}
+	for _, f := range second {
+		count[f]++
+	}
+	var lines []string
+	for f, n := range count {
+		for range max(n, -n) {
+			lines = append(lines, map[bool]string{true: "+ ", false: "- "}[n > 0]+f)
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
