@@ -92,7 +92,7 @@ func Available(ctx context.Context, r state.Reader, b Backend) error {
 		if err != nil {
 			return err
 		}
-		_, err = conn.Read(ctx, &nftconn.TableQuery{Table: referenceTable()}) // any will do
+		_, err = conn.Read(ctx, &nftconn.TableQuery{Table: nftconn.Own()})
 		if b == NFTables || !errors.Is(err, nftconn.ErrUnsupported) {
 			return err
 		}
