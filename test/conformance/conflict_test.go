@@ -1,0 +1,192 @@
+package conformance
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/test/host"
+)
+
+// TestInUse finds in its place what somebody else has put there: ADD fails, says by what the place is taken, and changes nothing.
+func TestInUse(t *testing.T) {
+	bridge := bridgeConfig("net", `"isGateway":true,"ipMasq":true,`+static(2, ""))
+	ptp := config("ptp", "net", `"ipMasq":true,`+static(2, ""))
+	for _, tt := range []struct {
+		name, config string
+		before       string // IN runs in the container
+		want         []string
+	}{
+		{"interface in the container, ptp", ptp, `IN ip link add eth0 type veth peer name eth9`, []string{"eth0", "already exists", "veth"}},
+		{"interface in the container, bridge", bridge, `IN ip link add eth0 type bridge`, []string{"eth0", "already exists", "bridge"}},
+		{"bridge is a veth", bridge, `ip link add br77 type veth peer name br77peer`, []string{"br77", "not a bridge", "veth"}},
+		{"another IPv4 gateway", bridge, `ip link add br77 type bridge; ip addr add 10.78.0.1/24 dev br77`, []string{"br77", "10.78.0.1/24", "10.77.0.1/24", "forceAddress"}},
+		{"another IPv6 gateway", bridge, `ip link add br77 type bridge; ip addr add fd00:77::5/64 dev br77 nodad`, []string{"br77", "fd00:77::5/64", "fd00:77::1/64", "forceAddress"}},
+		{"gateway of another bridge", bridge, `ip link add br78 type bridge; ip link set br78 up; ip addr add 10.77.0.1/24 dev br78`, []string{"10.77.0.1", "br77", "br78"}},
+		{"IPv6 gateway of another bridge", bridge, `ip link add br78 type bridge; ip link set br78 up; ip addr add fd00:77::1/64 dev br78 nodad`, []string{"fd00:77::1", "br77", "br78"}},
+		{"address routed elsewhere", ptp, `ip link add br78 type bridge; ip link set br78 up; ip route add 10.77.0.2/32 dev br78`, []string{"10.77.0.2", "br78"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, name := range []string{bridgeName, "br78"} {
+				removeAtEnd(t, name)
+			}
+			a := attach(t, tt.config, "late")
+			host.Run(t, "sh", "-ec", strings.ReplaceAll(tt.before, "IN ", "nsenter --net="+a.netns+" "))
+			before, inside := host.Snapshot(t), len(host.Links(t, a.netns))
+			_, failure := a.tryAdd(t)
+			if failure == nil {
+				t.Fatal("ADD succeeds")
+			}
+			if failure.Code != state.CodeConflict {
+				t.Errorf("code %d, want %d: %v", failure.Code, state.CodeConflict, failure)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(failure.Msg, want) {
+					t.Errorf("the message does not name %s: %s", want, failure.Msg)
+				}
+			}
+			host.Unchanged(t, before, stays(bridgeName)...)
+			if now := len(host.Links(t, a.netns)); now != inside {
+				t.Errorf("the container has %d links, had %d", now, inside)
+			}
+		})
+	}
+}
+
+// TestForceAddress replaces the address of a bridge that is in the way.
+func TestForceAddress(t *testing.T) {
+	removeAtEnd(t, bridgeName)
+	host.Run(t, "sh", "-ec", `ip link add br77 type bridge; ip addr add 10.78.0.1/24 dev br77; ip addr add fd00:77::5/64 dev br77 nodad; ip addr add fd00:78::5/64 dev br77 nodad`)
+	a := attach(t, bridgeConfig("net", `"isGateway":true,"forceAddress":true,`+static(2, "")), "forced")
+	a.add(t)
+	var got []string
+	for _, addr := range host.Addrs(t, "") {
+		if addr.Dev == bridgeName && !addr.Prefix.Addr().IsLinkLocalUnicast() {
+			got = append(got, addr.Prefix.String())
+		}
+	}
+	if want := "10.77.0.1/24 fd00:77::1/64 fd00:78::5/64"; !sameWords(strings.Join(got, " "), want) {
+		t.Errorf("the bridge has %v, want %s", got, want)
+	}
+}
+
+func sameWords(a, b string) bool {
+	count := make(map[string]int)
+	for _, w := range strings.Fields(a) {
+		count[w]++
+	}
+	for _, w := range strings.Fields(b) {
+		count[w]--
+	}
+	for _, n := range count {
+		if n != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// TestPortsOfBridge fills a bridge: the container that finds no port is told so.
+func TestPortsOfBridge(t *testing.T) {
+	const ports = 1023 // BR_MAX_PORTS less the number 0
+	removeAtEnd(t, bridgeName)
+	// The other ends are in one namespace: it takes them along all at once, in a moment.
+	far := host.NetNS(t)
+	var batch strings.Builder
+	fmt.Fprintf(&batch, "link add %s type bridge\n", bridgeName)
+	for i := range ports {
+		fmt.Fprintf(&batch, "link add p%d master %s type veth peer name p%d netns %s\n", i, bridgeName, i, filepath.Base(far))
+	}
+	host.Run(t, "sh", "-ec", `printf '%s' "$0" | ip -batch -`, batch.String())
+	before := host.Snapshot(t)
+	a := attach(t, bridgeConfig("net", `"isGateway":true,"ipam":`+hostLocal("46")), "late")
+	_, failure := a.tryAdd(t)
+	if failure == nil || failure.Code != state.CodeConflict || !strings.Contains(failure.Msg, "bridge "+bridgeName+" has 1023 ports") {
+		t.Fatalf("ADD to a full bridge: %v", failure)
+	}
+	a.gone(t)
+	host.Unchanged(t, before, stays(bridgeName)...)
+}
+
+// TestSecondAdd adds a container twice: the second time fails and leaves the first as it is.
+func TestSecondAdd(t *testing.T) {
+	for _, tt := range []struct{ name, config string }{
+		{"ptp", config("ptp", "net", `"ipMasq":true,"ipam":`+hostLocal("46"))},
+		{"bridge", bridgeConfig("net", `"isGateway":true,"ipMasq":true,"ipam":`+hostLocal("46"))},
+		{"bridge L2", bridgeConfig("net", `"ipam":{}`)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			removeAtEnd(t, bridgeName)
+			a := attach(t, tt.config, "twice")
+			a.add(t)
+			before := host.Snapshot(t)
+			again := *a
+			if _, failure := again.tryAdd(t); failure == nil || failure.Code != state.CodeConflict || !strings.Contains(failure.Msg, "eth0") {
+				t.Errorf("the second ADD: %v", failure)
+			}
+			host.Unchanged(t, before, stays("")...)
+			a.check(t)
+		})
+	}
+}
+
+// TestPredecessor adds a container anew whose former namespace has died, or is about to, without DEL.
+func TestPredecessor(t *testing.T) {
+	for _, tt := range []struct{ name, config string }{
+		{"ptp", config("ptp", "net", `"ipMasq":true,`+static(2, ""))},
+		{"ptp iptables", config("ptp", "net", masquerades[2].keys+static(2, ""))},
+		{"bridge", bridgeConfig("net", `"isGateway":true,"ipMasq":true,`+static(2, ""))},
+		{"bridge L2", bridgeConfig("net", `"ipam":{}`)},
+	} {
+		for _, state := range []string{"dead", "dying", "dead without a record"} {
+			t.Run(tt.name+" "+state, func(t *testing.T) {
+				host.Need(t, "nft-inet-nat", "iptables-nft")
+				removeAtEnd(t, bridgeName)
+				before := host.Snapshot(t)
+				old := attach(t, tt.config, "again")
+				old.add(t)
+				if state != "dying" {
+					host.RemoveNetNS(t, old.netns)
+				}
+				if strings.HasSuffix(state, "record") {
+					forget(t, old)
+				}
+				a := attach(t, tt.config, "again")
+				a.add(t)
+				a.check(t)
+				if strings.Contains(tt.config, "static") {
+					host.Ping(t, a.netns, gateway4)
+					host.Ping(t, a.netns, gateway6)
+				}
+				if host.Links(t, "")[a.hostEnd(t)].Name == "" {
+					t.Error("the host's end is gone")
+				}
+				a.del(t)
+				a.gone(t)
+				host.Unchanged(t, before, stays(bridgeName)...)
+			})
+		}
+	}
+}
+
+// TestPredecessorHoldsAddress: an address is given to an attachment once, and the refusal names it. DEL makes room.
+func TestPredecessorHoldsAddress(t *testing.T) {
+	network := config("ptp", "net", `"ipam":`+hostLocal("4"))
+	old := attach(t, network, "again")
+	addr := old.add(t).IPs[0].Address.Addr().String()
+	host.RemoveNetNS(t, old.netns)
+	a := attach(t, network, "again")
+	_, failure := a.tryAdd(t)
+	if failure == nil || failure.Code != state.CodeConflict || !strings.Contains(failure.Msg, addr) {
+		t.Fatalf("the second ADD: %v, want it to name %s", failure, addr)
+	}
+	a.gone(t)
+	if _, failure := invoke(t, cni.VerbDel, "ptp", network, a); failure != nil {
+		t.Fatal(failure)
+	}
+	a.add(t)
+	a.check(t)
+}
