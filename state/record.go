@@ -134,9 +134,11 @@ func (rec *Record) take(old *Record) {
 
 // Delete removes the record of an attachment. None is success.
 func (r Records) Delete(plugin string, o Owner) error {
-	err := os.Remove(r.path(name(plugin, o)))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("delete record: %w", err)
+	// An ADD that was killed before the rename has left its temporary file.
+	for _, file := range []string{"." + name(plugin, o), name(plugin, o)} {
+		if err := os.Remove(r.path(file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("delete record: %w", err)
+		}
 	}
 	return nil
 }
