@@ -65,6 +65,12 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
+// Routed is the part of a section "ipam" that has the routes, which Routes
+// decodes.
+type Routed struct {
+	Routes json.RawMessage `json:"routes" keys:"advmss dst gw mtu priority scope table"`
+}
+
 // Routes decodes the key "routes" of the section "ipam". Its elements have the
 // form of those of a result of 1.1.0.
 func Routes(raw json.RawMessage) ([]cni.Route, error) {
@@ -110,24 +116,29 @@ type Requests struct {
 	RuntimeConfig []Request // key ips of runtimeConfig: the capability
 }
 
+// RequestKeys are the keys of a configuration that ask for addresses.
+type RequestKeys struct {
+	Args struct {
+		CNI struct {
+			IPs []string `json:"ips"`
+		} `json:"cni"`
+	} `json:"args"`
+	RuntimeConfig struct {
+		IPs []string `json:"ips"`
+	} `json:"runtimeConfig"`
+}
+
 // DecodeRequests returns the addresses that a call asks for.
 func DecodeRequests(r *plugin.Request) (Requests, error) {
 	var q Requests
 	if value, _ := r.Args.Get("IP"); value != "" {
 		q.Args = []Request{{"CNI_ARGS: IP", value, cni.CodeInvalidEnvironment}}
 	}
-	var args struct {
-		CNI struct {
-			IPs []string `json:"ips"`
-		} `json:"cni"`
-	}
-	if err := Decode(r.Config.Args, &args, "args"); err != nil {
+	var keys RequestKeys
+	if err := Decode(r.Config.Args, &keys.Args, "args"); err != nil {
 		return q, err
 	}
-	var runtime struct {
-		IPs []string `json:"ips"`
-	}
-	if err := Decode(r.Config.RuntimeConfig, &runtime, "runtimeConfig"); err != nil {
+	if err := Decode(r.Config.RuntimeConfig, &keys.RuntimeConfig, "runtimeConfig"); err != nil {
 		return q, err
 	}
 	list := func(key string, values []string) (requests []Request) {
@@ -136,8 +147,8 @@ func DecodeRequests(r *plugin.Request) (Requests, error) {
 		}
 		return requests
 	}
-	q.Config = list("args.cni.ips", args.CNI.IPs)
-	q.RuntimeConfig = list("runtimeConfig.ips", runtime.IPs)
+	q.Config = list("args.cni.ips", keys.Args.CNI.IPs)
+	q.RuntimeConfig = list("runtimeConfig.ips", keys.RuntimeConfig.IPs)
 	return q, nil
 }
 

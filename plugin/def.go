@@ -59,7 +59,7 @@ type Def[C any] struct {
 func New[C any](d Def[C]) Plugin {
 	return Plugin{
 		name: d.Name,
-		keys: configKeys[C],
+		keys: KeysOf[C],
 		serve: func(ctx context.Context, s *session) (*cni.Result, error) {
 			switch s.Verb {
 			case cni.VerbAdd:

@@ -104,10 +104,10 @@ func (s *session) ipamStatus(ctx context.Context) error {
 
 // FromIPAM returns the plugin that serves an IPAM plugin's verbs to callers
 // that execute it.
-func FromIPAM(p IPAM, keys ...string) Plugin {
+func FromIPAM(p IPAM) Plugin {
 	return Plugin{
 		name: p.Name(),
-		keys: func() []string { return keys },
+		keys: p.Keys,
 		serve: func(ctx context.Context, s *session) (*cni.Result, error) {
 			switch s.Verb {
 			case cni.VerbAdd:

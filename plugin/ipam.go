@@ -14,6 +14,10 @@ type IPAM interface {
 	// Name is the type under which configurations ask for the plugin.
 	Name() string
 
+	// Keys are the configuration keys that the plugin reads, nested ones
+	// with dots, such as KeysOf returns.
+	Keys() []string
+
 	// Add allocates and returns addresses, routes and DNS, without
 	// interfaces. When it fails nothing stays allocated.
 	Add(ctx context.Context, r *Request) (*cni.Result, error)

@@ -6,9 +6,10 @@ import (
 	"strings"
 )
 
-// configKeys lists the JSON keys of a configuration type, those of nested
-// objects as "outer.inner".
-func configKeys[C any]() []string {
+// KeysOf lists the JSON keys of a configuration type, those of nested objects as
+// "outer.inner", sorted. A field whose value is decoded elsewhere lists the
+// keys in it in a tag: `keys:"dst gw"`.
+func KeysOf[C any]() []string {
 	keys := structKeys("", reflect.TypeFor[C]())
 	slices.Sort(keys)
 	return keys
@@ -22,13 +23,18 @@ func structKeys(prefix string, t reflect.Type) []string {
 		return nil
 	}
 	var keys []string
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if tag == "" && f.Anonymous {
+			keys = append(keys, structKeys(prefix, f.Type)...)
+		}
 		if tag == "" || tag == "-" {
 			continue
 		}
 		inner := structKeys(prefix+tag+".", f.Type)
+		for elsewhere := range strings.FieldsSeq(f.Tag.Get("keys")) {
+			inner = append(inner, prefix+tag+"."+elsewhere)
+		}
 		if inner == nil {
 			inner = []string{prefix + tag}
 		}

@@ -1,7 +1,6 @@
 package hostlocal
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -15,33 +14,35 @@ import (
 // otherwise.
 const DefaultDataDir = "/var/lib/cni/networks"
 
-// Keys returns the configuration keys that the plugin understands.
-func Keys() []string {
-	return []string{
-		"args.cni.ips",
-		"ipam.dataDir",
-		"ipam.gateway",
-		"ipam.rangeEnd",
-		"ipam.rangeStart",
-		"ipam.ranges.gateway",
-		"ipam.ranges.rangeEnd",
-		"ipam.ranges.rangeStart",
-		"ipam.ranges.subnet",
-		"ipam.resolvConf",
-		"ipam.routes.advmss",
-		"ipam.routes.dst",
-		"ipam.routes.gw",
-		"ipam.routes.mtu",
-		"ipam.routes.priority",
-		"ipam.routes.scope",
-		"ipam.routes.table",
-		"ipam.subnet",
-		"runtimeConfig.ipRanges.gateway",
-		"runtimeConfig.ipRanges.rangeEnd",
-		"runtimeConfig.ipRanges.rangeStart",
-		"runtimeConfig.ipRanges.subnet",
-		"runtimeConfig.ips",
+// The section "ipam" of a configuration is read in parts: DEL and GC need one of
+// them alone, and before there were lists of ranges, one could stand in it.
+type (
+	dataDirSection struct {
+		DataDir string `json:"dataDir"`
 	}
+	section struct {
+		Ranges [][]rangeJSON `json:"ranges"`
+		ipam.Routed
+		ResolvConf string `json:"resolvConf"`
+	}
+)
+
+// A runtimeSection is what the caller may send besides addresses.
+type runtimeSection struct {
+	IPRanges [][]rangeJSON `json:"ipRanges"`
+}
+
+// Keys implements plugin.IPAM.
+func (*hostLocal) Keys() []string {
+	return plugin.KeysOf[struct {
+		IPAM struct {
+			dataDirSection
+			rangeJSON
+			section
+		} `json:"ipam"`
+		RuntimeConfig runtimeSection `json:"runtimeConfig"`
+		ipam.RequestKeys
+	}]()
 }
 
 // A config is what ADD and CHECK need to know.
@@ -68,11 +69,7 @@ func parseConfig(r *plugin.Request) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	var section struct {
-		Ranges     [][]rangeJSON   `json:"ranges"`
-		Routes     json.RawMessage `json:"routes"`
-		ResolvConf string          `json:"resolvConf"`
-	}
+	var section section
 	var single rangeJSON // before there were lists of ranges, one could be here
 	if err := ipam.Decode(r.Config.IPAM.Raw, &single, "ipam"); err != nil {
 		return nil, err
@@ -90,9 +87,7 @@ func parseConfig(r *plugin.Request) (*config, error) {
 
 	// What the caller sends comes first. The number of a set is the number of
 	// its last_reserved_ip file, so the order is the reference's.
-	var runtime struct {
-		IPRanges [][]rangeJSON `json:"ipRanges"`
-	}
+	var runtime runtimeSection
 	if err := ipam.Decode(r.Config.RuntimeConfig, &runtime, "runtimeConfig"); err != nil {
 		return nil, err
 	}
@@ -145,9 +140,7 @@ func parseConfig(r *plugin.Request) (*config, error) {
 // parseDataDir returns the folder of the networks' records. It is all that has
 // to be right in a configuration for DEL and GC.
 func parseDataDir(r *plugin.Request) (string, error) {
-	var section struct {
-		DataDir string `json:"dataDir"`
-	}
+	var section dataDirSection
 	if err := cni.ValidateName(r.Config.Name); err != nil {
 		return "", err // it is about to become a path
 	}

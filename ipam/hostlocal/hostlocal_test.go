@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -448,20 +447,5 @@ func TestParseResolvConf(t *testing.T) {
 	want := cni.DNS{Nameservers: []string{"192.0.2.1", "fe80::1%eth0"}, Domain: "b.test", Search: []string{"c.test", "d.test", "e.test"}, Options: []string{"ndots:2", "edns0", "rotate"}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
-}
-
-// TestKeys compares the list of keys with what is decoded.
-func TestKeys(t *testing.T) {
-	keys := Keys()
-	if !slices.IsSorted(keys) {
-		t.Errorf("not sorted: %s", keys)
-	}
-	for f := range reflect.TypeFor[rangeJSON]().Fields() {
-		for _, prefix := range []string{"ipam.", "ipam.ranges.", "runtimeConfig.ipRanges."} {
-			if key := prefix + f.Tag.Get("json"); !slices.Contains(keys, key) {
-				t.Errorf("%s is missing", key)
-			}
-		}
 	}
 }

@@ -5,7 +5,6 @@ package static
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -22,16 +21,22 @@ type static struct{}
 // New returns the plugin.
 func New() plugin.IPAM { return static{} }
 
-// Keys returns the configuration keys that the plugin understands.
-func Keys() []string {
-	return []string{
-		"args.cni.ips",
-		"ipam.addresses.address", "ipam.addresses.gateway",
-		"ipam.dns.domain", "ipam.dns.nameservers", "ipam.dns.options", "ipam.dns.search",
-		"ipam.routes.advmss", "ipam.routes.dst", "ipam.routes.gw", "ipam.routes.mtu",
-		"ipam.routes.priority", "ipam.routes.scope", "ipam.routes.table",
-		"runtimeConfig.ips",
-	}
+// A section is the section "ipam" of a configuration.
+type section struct {
+	Addresses []struct {
+		Address string `json:"address"`
+		Gateway string `json:"gateway"`
+	} `json:"addresses"`
+	ipam.Routed
+	DNS cni.DNS `json:"dns"`
+}
+
+// Keys implements plugin.IPAM.
+func (static) Keys() []string {
+	return plugin.KeysOf[struct {
+		IPAM section `json:"ipam"`
+		ipam.RequestKeys
+	}]()
 }
 
 // Name implements plugin.IPAM.
@@ -86,14 +91,7 @@ func parse(r *plugin.Request) (*cni.Result, error) {
 	if err := r.Args.Check("IP", "GATEWAY"); err != nil {
 		return nil, err
 	}
-	var section struct {
-		Addresses []struct {
-			Address string `json:"address"`
-			Gateway string `json:"gateway"`
-		} `json:"addresses"`
-		Routes json.RawMessage `json:"routes"`
-		DNS    cni.DNS         `json:"dns"`
-	}
+	var section section
 	if err := ipam.Decode(r.Config.IPAM.Raw, &section, "ipam"); err != nil {
 		return nil, err
 	}
