@@ -57,15 +57,21 @@ func (a Args) Get(key string) (string, bool) {
 	return "", false
 }
 
+// conventional are keys that have a meaning for some plugin of a list, all of
+// which get the same arguments (CONVENTIONS, "CNI_ARGS").
+func conventional(key string) bool {
+	return key == ignoreUnknown || key == "IP" || key == "GATEWAY" || key == "MAC"
+}
+
 // Check returns a CodeInvalidEnvironment error that names the pairs whose keys
-// are not known, unless IgnoreUnknown is set. IgnoreUnknown itself is known.
+// are neither known nor conventional, unless IgnoreUnknown is set.
 func (a Args) Check(known ...string) error {
 	if a.ignoreUnknown {
 		return nil
 	}
 	var unknown []string
 	for _, pair := range a.pairs {
-		if pair[0] != ignoreUnknown && !slices.Contains(known, pair[0]) {
+		if !conventional(pair[0]) && !slices.Contains(known, pair[0]) {
 			unknown = append(unknown, fmt.Sprintf("%q", pair[0]+"="+pair[1]))
 		}
 	}

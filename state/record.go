@@ -102,10 +102,10 @@ func (r Records) write(rec Record) error {
 			err = os.WriteFile(temp, data, 0o600)
 		}
 	}
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
 	if err != nil {
+		return fmt.Errorf("write record: %w", err)
+	}
+	if err := os.Rename(temp, path); err != nil {
 		return fmt.Errorf("write record: %w", errors.Join(err, os.Remove(temp)))
 	}
 	return nil

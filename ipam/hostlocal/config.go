@@ -62,7 +62,7 @@ type request struct {
 
 // parseConfig decodes and checks the configuration and the arguments.
 func parseConfig(r *plugin.Request) (*config, error) {
-	if err := r.Args.Check("IP"); err != nil {
+	if err := r.Args.Check(); err != nil {
 		return nil, err
 	}
 	dataDir, err := parseDataDir(r)

@@ -88,7 +88,7 @@ func (static) Status(_ context.Context, r *plugin.Request) error {
 // the configured addresses, "args" replaces these, and the capability "ips"
 // replaces those.
 func parse(r *plugin.Request) (*cni.Result, error) {
-	if err := r.Args.Check("IP", "GATEWAY"); err != nil {
+	if err := r.Args.Check(); err != nil {
 		return nil, err
 	}
 	var section section

@@ -42,6 +42,7 @@ type Interface struct {
 func (i Interface) Configure(result *cni.Result) state.Plan {
 	plan := state.Plan{i.settings(result)}
 	for _, ip := range result.IPs {
+		plan = append(plan, state.Share(addr.Unused{Addr: ip.Address.Addr()}))
 		plan = append(plan, state.On(i.Within, addr.Address{
 			NS: state.Sandbox, Link: i.Name, Prefix: ip.Address, NoDAD: !i.DAD, NoPrefixRoute: i.NoPrefixRoute,
 		}))

@@ -115,7 +115,7 @@ func validate(c *Config, r *plugin.Request) error {
 	if err := cni.ValidateIfName(c.bridge()); err != nil {
 		return cni.Errorf(cni.CodeInvalidConfig, "bridge %q is not a name for an interface: 1 to 15 bytes without slash, colon and space", c.bridge())
 	}
-	if err := r.Args.Check("MAC", "IP", "GATEWAY"); err != nil {
+	if err := r.Args.Check(); err != nil {
 		return err
 	}
 	if _, err := c.mac(r); err != nil {

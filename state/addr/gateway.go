@@ -52,7 +52,8 @@ func (g Gateway) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) 
 		return nil, err
 	}
 	if err == nil && holder.Local && holder.Index != bridge.Index {
-		return nil, g.heldBy(conn, holder.Index)
+		return nil, cni.Errorf(state.CodeConflict, "gateway %s of bridge %s is already an address of %s; choose another gateway or subnet",
+			g.Prefix.Addr(), g.Link, nameOf(conn, holder.Index))
 	}
 	addrs, err := conn.Addrs(bridge.Index)
 	if err != nil {
@@ -86,15 +87,6 @@ func (g Gateway) collides(other netip.Prefix) bool {
 		return other.Addr().Is4() && g.Prefix.Addr().Is4()
 	}
 	return other.Overlaps(g.Prefix)
-}
-
-func (g Gateway) heldBy(conn *rtnl.Conn, index int) error {
-	name := fmt.Sprintf("link %d", index)
-	if l, err := conn.LinkByIndex(index); err == nil {
-		name = l.Name
-	}
-	return cni.Errorf(state.CodeConflict, "gateway %s of bridge %s is already an address of %s; "+
-		"choose another gateway or subnet", g.Prefix.Addr(), g.Link, name)
 }
 
 // Diff reports the address if it is missing.

@@ -27,6 +27,8 @@ func TestInUse(t *testing.T) {
 		{"another IPv6 gateway", bridge, `ip link add br77 type bridge; ip addr add fd00:77::5/64 dev br77 nodad`, []string{"br77", "fd00:77::5/64", "fd00:77::1/64", "forceAddress"}},
 		{"gateway of another bridge", bridge, `ip link add br78 type bridge; ip link set br78 up; ip addr add 10.77.0.1/24 dev br78`, []string{"10.77.0.1", "br77", "br78"}},
 		{"IPv6 gateway of another bridge", bridge, `ip link add br78 type bridge; ip link set br78 up; ip addr add fd00:77::1/64 dev br78 nodad`, []string{"fd00:77::1", "br77", "br78"}},
+		{"address of the host", ptp, `ip link add br78 type bridge; ip link set br78 up; ip addr add 10.77.0.2/32 dev br78`, []string{"10.77.0.2", "br78"}},
+		{"IPv6 address of the host", bridge, `ip link add br78 type bridge; ip link set br78 up; ip addr add fd00:77::2/128 dev br78 nodad`, []string{"fd00:77::2", "br78"}},
 		{"address routed elsewhere", ptp, `ip link add br78 type bridge; ip link set br78 up; ip route add 10.77.0.2/32 dev br78`, []string{"10.77.0.2", "br78"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
