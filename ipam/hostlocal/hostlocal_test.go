@@ -19,6 +19,7 @@ import (
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/test/host"
+	"github.com/plumb-cni/plumb/test/keys"
 )
 
 func TestMain(m *testing.M) { host.Main(m) }
@@ -101,6 +102,8 @@ func (n *node) put(t testing.TB, files map[string]string) {
 }
 
 func TestAdd(t *testing.T) {
+	keys.Covers(t, "host-local", "ipam.dataDir", "ipam.ranges.subnet", "ipam.resolvConf", "ipam.routes.dst", "ipam.routes.gw", "ipam.routes.mtu",
+		"ipam.routes.advmss", "ipam.routes.priority", "ipam.routes.table", "ipam.routes.scope")
 	n := newNode(t)
 	resolv := n.dir + "/resolv.conf"
 	check(t, os.WriteFile(resolv, []byte("nameserver 192.0.2.1\nsearch a.test\n"), 0o600))
@@ -204,6 +207,7 @@ func TestExhausted(t *testing.T) {
 }
 
 func TestRequested(t *testing.T) {
+	keys.Covers(t, "host-local", "CNI_ARGS.IP", "args.cni.ips", "runtimeConfig.ips")
 	const two = `"ranges":[[{"subnet":"10.0.0.0/24"},{"subnet":"10.0.1.0/24"}],[{"subnet":"fd00::/64"}]]`
 	taken := map[string]string{"10.0.0.5": "other\r\neth7", "10.0.0.6": "", "10.0.0.7": "old"}
 	for _, c := range []struct{ args, more, want string }{
@@ -447,5 +451,30 @@ func TestParseResolvConf(t *testing.T) {
 	want := cni.DNS{Nameservers: []string{"192.0.2.1", "fe80::1%eth0"}, Domain: "b.test", Search: []string{"c.test", "d.test", "e.test"}, Options: []string{"ndots:2", "edns0", "rotate"}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// TestRange gives what a range says it has, wherever it stands.
+func TestRange(t *testing.T) {
+	keys.Covers(t, "host-local", "ipam.subnet", "ipam.rangeStart", "ipam.rangeEnd", "ipam.gateway",
+		"ipam.ranges.subnet", "ipam.ranges.rangeStart", "ipam.ranges.rangeEnd", "ipam.ranges.gateway",
+		"runtimeConfig.ipRanges.subnet", "runtimeConfig.ipRanges.rangeStart", "runtimeConfig.ipRanges.rangeEnd", "runtimeConfig.ipRanges.gateway")
+	const small = `"subnet":"10.0.0.0/24","rangeStart":"10.0.0.20","rangeEnd":"10.0.0.21","gateway":"10.0.0.254"`
+	for _, c := range []struct{ ipam, more string }{
+		{small, `"x":0`},
+		{`"ranges":[[{` + small + `}]]`, `"x":0`},
+		{`"x":0`, `"runtimeConfig":{"ipRanges":[[{` + small + `}]]}`},
+	} {
+		n := newNode(t)
+		for i, want := range []string{"10.0.0.20/24", "10.0.0.21/24"} {
+			result, err := n.Add(ctx, n.must(t, fmt.Sprint("c", i), c.ipam, c.more))
+			check(t, err)
+			if ip := result.IPs[0]; ip.Address.String() != want || ip.Gateway.String() != "10.0.0.254" {
+				t.Errorf("%s %s: got %v", c.ipam, c.more, ip)
+			}
+		}
+		if got := n.add(t, "c2", c.ipam, c.more); !strings.HasPrefix(got, "102: ") {
+			t.Errorf("%s %s: a third address is %s", c.ipam, c.more, got)
+		}
 	}
 }

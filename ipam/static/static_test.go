@@ -11,6 +11,7 @@ import (
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/test/host"
+	"github.com/plumb-cni/plumb/test/keys"
 )
 
 func TestMain(m *testing.M) { host.Main(m) }
@@ -41,6 +42,9 @@ const none = `"x":0`
 
 // TestAdd compares with the reference, which says the same where it says anything.
 func TestAdd(t *testing.T) {
+	keys.Covers(t, "static", "ipam.addresses.address", "ipam.addresses.gateway", "ipam.dns.nameservers", "ipam.dns.domain", "ipam.dns.search", "ipam.dns.options",
+		"ipam.routes.dst", "ipam.routes.gw", "ipam.routes.mtu", "ipam.routes.advmss", "ipam.routes.priority", "ipam.routes.table", "ipam.routes.scope",
+		"CNI_ARGS.IP", "CNI_ARGS.GATEWAY", "args.cni.ips", "runtimeConfig.ips")
 	bin, ns := host.Reference(t), host.NetNS(t)
 	const one = `"addresses":[{"address":"10.0.0.5/24","gateway":"10.0.0.254"}]`
 	for _, c := range []struct{ version, args, ipam, more, want string }{

@@ -9,6 +9,7 @@ import (
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/test/host"
+	"github.com/plumb-cni/plumb/test/keys"
 )
 
 // TestInUse finds in its place what somebody else has put there: ADD fails, says by what the place is taken, and changes nothing.
@@ -60,6 +61,7 @@ func TestInUse(t *testing.T) {
 
 // TestForceAddress replaces the address of a bridge that is in the way.
 func TestForceAddress(t *testing.T) {
+	keys.Covers(t, "bridge", "forceAddress")
 	removeAtEnd(t, bridgeName)
 	host.Run(t, "sh", "-ec", `ip link add br77 type bridge; ip addr add 10.78.0.1/24 dev br77; ip addr add fd00:77::5/64 dev br77 nodad; ip addr add fd00:78::5/64 dev br77 nodad`)
 	a := attach(t, bridgeConfig("net", `"isGateway":true,"forceAddress":true,`+static(2, "")), "forced")

@@ -9,10 +9,14 @@ import (
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/test/host"
+	"github.com/plumb-cni/plumb/test/keys"
 )
 
 // TestLife adds, checks, uses and deletes two containers in every mode.
 func TestLife(t *testing.T) {
+	keys.Covers(t, "ptp", "ipam", "ipMasq", "ipMasqBackend")
+	keys.Covers(t, "bridge", "ipam", "isGateway", "isDefaultGateway", "disableContainerInterface", "CNI_ARGS.MAC")
+	keys.Covers(t, "loopback", "prevResult")
 	each(t, func(t *testing.T, m mode) {
 		before := host.Snapshot(t)
 		a, b := m.container(t, "one", 1), m.container(t, "two", 2)

@@ -10,6 +10,7 @@ import (
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/test/host"
+	"github.com/plumb-cni/plumb/test/keys"
 )
 
 // static is a section "ipam" that gives an address of each family, and those routes.
@@ -165,6 +166,8 @@ func TestRoutes(t *testing.T) {
 // TestAcceptRA reads the container's settings in the moment before its interface comes up, which is when the kernel begins to ask
 // for router advertisements.
 func TestAcceptRA(t *testing.T) {
+	keys.Covers(t, "bridge", "acceptRA")
+	keys.Covers(t, "ptp", "acceptRA")
 	none := `"ipam":{"type":"static","addresses":[{"address":"10.77.0.2/24","gateway":"10.77.0.1"}]}`
 	for _, tt := range []struct{ name, keys, want string }{
 		{"unset without IPv6", none, "1"}, // the kernel's
