@@ -81,7 +81,12 @@ func (s *session) useRecordedIPAM(record *state.Record) error {
 	if record.IPAM == nil || bytes.Equal(record.IPAM, s.Config.IPAM.Raw) {
 		return nil
 	}
-	config, err := cni.Derive(s.Config.Raw, map[string]any{"ipam": record.IPAM})
+	return s.reconfigure(map[string]any{"ipam": record.IPAM})
+}
+
+// reconfigure replaces keys of the call's configuration.
+func (s *session) reconfigure(keys map[string]any) error {
+	config, err := cni.Derive(s.Config.Raw, keys)
 	if err != nil {
 		return err
 	}

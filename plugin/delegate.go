@@ -51,19 +51,19 @@ func (s *session) ipamAdd(ctx context.Context) (*cni.Result, error) {
 		result, err = p.Add(ctx, s.Request)
 		return err
 	})
-	if err != nil {
-		// A foreign plugin that failed is told to delete all the same (SPEC
-		// section 4). Ours leave nothing, and might hold an earlier ADD's.
-		if s.ours() == nil {
-			err = errors.Join(err, s.ipamUndo(context.WithoutCancel(ctx)))
-		}
-		return nil, err
+	if err != nil && s.ours() != nil {
+		return nil, err // nothing is left, and there might be an earlier ADD's
 	}
 	if result == nil {
 		result = foreign
 	}
-	if result == nil || len(result.IPs) == 0 {
-		return nil, cni.Errorf(cni.CodeInvalidConfig, "IPAM plugin %s returned no address", s.Config.IPAM.Type)
+	if err == nil && (result == nil || len(result.IPs) == 0) {
+		err = cni.Errorf(cni.CodeInvalidConfig, "IPAM plugin %s returned no address", s.Config.IPAM.Type)
+	}
+	if err != nil {
+		// A foreign plugin that failed is told to delete all the same (SPEC
+		// section 4).
+		return nil, errors.Join(err, s.ipamUndo(context.WithoutCancel(ctx)))
 	}
 	return result, nil
 }
@@ -76,7 +76,9 @@ func (s *session) ipamCheck(ctx context.Context) error {
 func (s *session) ipamDel(ctx context.Context) (released []netip.Addr, err error) {
 	call := *s.Request.Request
 	call.Verb = cni.VerbDel // also when it undoes an ADD
-	del := &session{Request: &Request{Request: &call, Config: s.Config, Args: s.Args, Owner: s.Owner}, host: s.host, trace: s.trace}
+	r := *s.Request
+	r.Request = &call
+	del := &session{Request: &r, host: s.host, trace: s.trace}
 	_, err = del.ipam(ctx, func(p IPAM) (err error) {
 		released, err = p.Del(ctx, del.Request)
 		return err

@@ -34,11 +34,11 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 	}
 	var errs []error
 	var gone []netip.Addr
+	var unremoved []cni.Attachment // whose addresses must not be given to others
 	for _, l := range stale {
 		if err := d.collect(ctx, s, l); err != nil {
 			errs = append(errs, err)
-			// Its address must not be given to another.
-			s.Config.Valid = append(s.Config.Valid, cni.Attachment{ContainerID: l.owner.ContainerID, IfName: l.owner.IfName})
+			unremoved = append(unremoved, cni.Attachment{ContainerID: l.owner.ContainerID, IfName: l.owner.IfName})
 			continue
 		}
 		if l.record != nil {
@@ -46,11 +46,23 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 		}
 	}
 	if d.asksIPAM(s.Request) {
+		if err := s.alsoValid(unremoved); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
 		released, err := s.ipamGC(ctx)
 		gone = slices.DeleteFunc(append(gone, released...), func(a netip.Addr) bool { return slices.Contains(inUse, a) })
 		errs = append(errs, err, flushConntrack(ctx, k, gone))
 	}
 	return errors.Join(errs...)
+}
+
+// alsoValid adds attachments to the valid ones of the call.
+func (s *session) alsoValid(more []cni.Attachment) error {
+	if more == nil {
+		return nil
+	}
+	valid := append(s.Config.Valid, more...)
+	return s.reconfigure(map[string]any{"cni.dev/valid-attachments": valid, "cni.dev/attachments": valid})
 }
 
 // collect removes a leftover, in its own sandbox if that is still there.
