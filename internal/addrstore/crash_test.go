@@ -16,7 +16,7 @@ import (
 
 // childEnv makes the test binary a process that changes a store: "DIR VERB N"
 // with the verbs of child, N being after how many operations it kills itself, or how many
-// times it does the verb.
+// times it does the verb. "VERB-named" makes do without unnamed files.
 const childEnv = "ADDRSTORE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -38,12 +38,13 @@ func runChild(args ...any) *exec.Cmd {
 }
 
 func child(args []string) error {
-	dir, verb := args[0], args[1]
+	dir := args[0]
+	verb, named := strings.CutSuffix(args[1], "-named")
 	n, err := strconv.Atoi(args[2])
 	if err != nil {
 		return err
 	}
-	o := new(Opener)
+	o := &Opener{noUnnamed: named}
 	if verb == "churn" {
 		return churn(o, dir, fmt.Sprint("p", os.Getpid()), n)
 	}
@@ -114,6 +115,9 @@ func TestKilled(t *testing.T) {
 		"ADD": {"add", func(t *testing.T, dir string) {
 			with(t, new(Opener), dir, func(s *Store) { next(t, s, "other") })
 		}},
+		"ADD without unnamed files": {"add-named", func(t *testing.T, dir string) {
+			with(t, new(Opener), dir, func(s *Store) { next(t, s, "other") })
+		}},
 		"ADD over a torn record": {"add", func(t *testing.T, dir string) {
 			with(t, new(Opener), dir, func(s *Store) { next(t, s, "other") })
 			check(t, os.WriteFile(dir+"/net/10.0.0.2", nil, 0o600))
@@ -151,7 +155,8 @@ func TestKilled(t *testing.T) {
 				if cmd, ok := err.(*exec.ExitError); !ok || cmd.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 					t.Fatal(err)
 				}
-				afterKill(t, dir, others)
+				o := &Opener{Wait: time.Second, noUnnamed: strings.HasSuffix(c.verb, "-named")}
+				afterKill(t, o, dir, others)
 				if t.Failed() {
 					t.Fatalf("killed before operation %d", n)
 				}
@@ -177,9 +182,11 @@ func othersIn(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-func afterKill(t *testing.T, dir string, others []string) {
+func afterKill(t *testing.T, o *Opener, dir string, others []string) {
 	t.Helper()
-	o := &Opener{Wait: time.Second}
+	if o.noUnnamed {
+		keepsRecords(t, o, dir)
+	}
 	// A runtime cleans up what it killed, tries again and cleans up again.
 	for range 2 {
 		if s, err := o.Open(ctx, dir, "net"); err == nil {
@@ -212,6 +219,23 @@ func afterKill(t *testing.T, dir string, others []string) {
 		}
 	}
 	checkIndex(t, o, dir, true)
+}
+
+// keepsRecords expects that a new record leaves those alone that are there. The
+// file that it is written to first may be one of them, after a crash.
+func keepsRecords(t *testing.T, o *Opener, dir string) {
+	t.Helper()
+	with(t, o, dir, func(s *Store) {
+		before := mustList(t, s)
+		next(t, s, "bystander")
+		for _, e := range before {
+			if is, err := s.read(e.addr); is != e.record || err != nil {
+				t.Errorf("%s was held by %s, now by %s (%v)", e.addr, e.record, is, err)
+			}
+		}
+		_, err := s.Release("bystander", "eth0")
+		check(t, err)
+	})
 }
 
 func mustList(t *testing.T, s *Store) []entry {
