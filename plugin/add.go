@@ -58,11 +58,22 @@ func (a *addition) make(ctx context.Context, plan state.Plan, result *cni.Result
 	}
 	a.kept = append(a.kept, forget)
 	undo, err := a.engine.Apply(ctx, plan)
-	if err != nil {
+	a.applied = append(a.applied, undo)
+	return err
+}
+
+// refuseElsewhere fails if the attachment was made in another sandbox that is
+// still there: a second ADD would take the first one's interface away.
+func (a *addition) refuseElsewhere() error {
+	record, err := a.host.Records.Load(a.plugin, a.Owner)
+	if err != nil || record == nil {
 		return err
 	}
-	a.applied = append(a.applied, undo)
-	return nil
+	id, err := a.kernel.SandboxID()
+	if err != nil || id == record.Sandbox || !record.Alive() {
+		return err
+	}
+	return cni.Errorf(state.CodeConflict, "the container is attached already, in %s; delete that attachment first", record.NetNS)
 }
 
 // add makes the links, asks IPAM, and makes the rest. Whatever fails, or
@@ -85,6 +96,10 @@ func (d *Def[C]) add(ctx context.Context, s *session) (result *cni.Result, err e
 	}
 
 	a := &addition{session: s, plugin: d.Name, kernel: k, engine: s.engine(k, s.Owner)}
+	if err := a.refuseElsewhere(); err != nil {
+		return nil, err
+	}
+	k.Alive = s.host.Records.Alive
 	done := false
 	defer func() {
 		if !done {

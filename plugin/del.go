@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/state"
@@ -19,45 +20,69 @@ func (d *Def[C]) del(ctx context.Context, s *session) error {
 		c = new(C) // edited since, and no reason to leave things behind
 	}
 	record, unread := s.host.Records.Load(d.Name, s.Owner)
-	k, err := s.openRecorded(record)
+	k, objects, err := s.openRecorded(record)
 	if err != nil {
 		return errors.Join(unread, err)
 	}
 	defer k.Close()
-
-	var objects []state.Object
-	var gone []netip.Addr
-	switch {
-	case record != nil:
-		objects, gone = record.Removable(), record.Addresses
+	if record != nil {
 		if err := s.useRecordedIPAM(record); err != nil {
-			return err
-		}
-	case d.Footprint != nil:
-		for _, key := range d.Footprint(c, s.Request, s.previousAddresses()) {
-			objects = append(objects, state.Object{Key: key})
+			return errors.Join(unread, err)
 		}
 	}
-	if err := s.engine(k, s.Owner).Remove(ctx, d.Kinds, objects); err != nil {
+	held, err := s.held(ctx, d, record)
+	if err != nil {
 		return errors.Join(unread, err)
 	}
-	errs := []error{unread}
-	if d.asksIPAM(s.Request) {
-		released, err := s.ipamDel(ctx)
-		errs = append(errs, err, flushConntrack(ctx, k, append(gone, released...)))
+	if d.Footprint != nil {
+		for _, key := range d.Footprint(c, s.Request, distinct(append(held, s.previousAddresses()...))) {
+			if !slices.ContainsFunc(objects, func(o state.Object) bool { return o.Key == key }) {
+				objects = append(objects, state.Object{Key: key})
+			}
+		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	return errors.Join(unread, d.remove(ctx, s, k, objects, held))
+}
+
+// held returns the addresses that are known to be the attachment's: by its
+// record, or else by what the IPAM plugin says, if that is ours.
+func (s *session) held(ctx context.Context, d interface{ asksIPAM(*Request) bool }, record *state.Record) ([]netip.Addr, error) {
+	if record != nil {
+		return slices.Clone(record.Addresses), nil
+	}
+	if p := s.ours(); p != nil && d.asksIPAM(s.Request) {
+		return p.Held(ctx, s.Request)
+	}
+	return nil, nil
+}
+
+// remove removes the objects of an attachment and forgets it, in the order in
+// which nobody else can come to harm: its flows are flushed while its addresses
+// are still its own.
+func (d *Def[C]) remove(ctx context.Context, s *session, k *state.Kernel, objects []state.Object, held []netip.Addr) error {
+	if err := s.engine(k, s.Owner).Remove(ctx, d.Kinds, objects); err != nil {
 		return err
+	}
+	if d.asksIPAM(s.Request) {
+		if err := flushConntrack(ctx, k, held); err != nil {
+			return err
+		}
+		if _, err := s.ipamDel(ctx); err != nil {
+			return err
+		}
 	}
 	return s.host.Records.Delete(d.Name, s.Owner)
 }
 
 // openRecorded opens the kernel with the sandbox of a record, which may be
-// where ADD found it, or where the call says: a path such as /proc/PID/ns/net
-// may by now lead somewhere else. Without a record it is where the call says.
-func (s *session) openRecorded(record *state.Record) (*state.Kernel, error) {
+// where ADD found it, or where the call says, and returns what there is to
+// remove. A path such as /proc/PID/ns/net may by now lead somewhere else: then,
+// as without a record, the sandbox is where the call says, and of the record
+// only what is on the host remains.
+func (s *session) openRecorded(record *state.Record) (*state.Kernel, []state.Object, error) {
 	if record == nil {
-		return state.OpenKernel(s.NetNS)
+		k, err := state.OpenKernel(s.NetNS)
+		return k, nil, err
 	}
 	for _, path := range []string{record.NetNS, s.NetNS} {
 		k, err := state.OpenKernel(path)
@@ -66,13 +91,15 @@ func (s *session) openRecorded(record *state.Record) (*state.Kernel, error) {
 		}
 		id, err := k.SandboxID()
 		if err == nil && id == record.Sandbox {
-			return k, nil
+			return k, record.Removable(), nil
 		}
 		if err := k.Close(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return state.OpenKernel("")
+	k, err := state.OpenKernel(s.NetNS)
+	onHost := slices.DeleteFunc(record.Removable(), func(o state.Object) bool { return o.Key.NS == state.Sandbox })
+	return k, onHost, err
 }
 
 // useRecordedIPAM makes the call's configuration of IPAM be that of the ADD,

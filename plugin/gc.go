@@ -3,8 +3,6 @@ package plugin
 import (
 	"context"
 	"errors"
-	"net/netip"
-	"slices"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/state"
@@ -12,13 +10,13 @@ import (
 
 // A leftover is what an attachment that is not valid any more has left.
 type leftover struct {
-	owner   state.Owner
-	record  *state.Record // nil if there is none
-	objects []state.Object
+	owner  state.Owner
+	record *state.Record // nil if there is none
+	found  []state.Object
 }
 
 // gc removes what no valid attachment of the network owns. Without a list of
-// the valid ones it removes nothing.
+// the valid ones it removes nothing. It attempts all and joins the errors.
 func (d *Def[C]) gc(ctx context.Context, s *session) error {
 	if !s.Config.HasValid {
 		return nil
@@ -28,32 +26,23 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 		return err
 	}
 	defer k.Close()
-	stale, inUse, err := d.stale(ctx, s, k.Reader())
-	if err != nil {
-		return err
-	}
-	var errs []error
-	var gone []netip.Addr
+	stale, err := d.stale(ctx, s, k.Reader())
+	errs := []error{err}
 	var unremoved []cni.Attachment // whose addresses must not be given to others
 	for _, l := range stale {
 		if err := d.collect(ctx, s, l); err != nil {
 			errs = append(errs, err)
 			unremoved = append(unremoved, cni.Attachment{ContainerID: l.owner.ContainerID, IfName: l.owner.IfName})
-			continue
-		}
-		if l.record != nil {
-			gone = append(gone, l.record.Addresses...)
 		}
 	}
-	if d.asksIPAM(s.Request) {
-		if err := s.alsoValid(unremoved); err != nil {
-			return errors.Join(append(errs, err)...)
-		}
-		released, err := s.ipamGC(ctx)
-		gone = slices.DeleteFunc(append(gone, released...), func(a netip.Addr) bool { return slices.Contains(inUse, a) })
-		errs = append(errs, err, flushConntrack(ctx, k, gone))
+	if !d.asksIPAM(s.Request) {
+		return errors.Join(errs...)
 	}
-	return errors.Join(errs...)
+	if err := s.alsoValid(unremoved); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	released, err := s.ipamGC(ctx)
+	return errors.Join(append(errs, err, flushConntrack(ctx, k, released))...)
 }
 
 // alsoValid adds attachments to the valid ones of the call.
@@ -65,55 +54,59 @@ func (s *session) alsoValid(more []cni.Attachment) error {
 	return s.reconfigure(map[string]any{"cni.dev/valid-attachments": valid, "cni.dev/attachments": valid})
 }
 
-// collect removes a leftover, in its own sandbox if that is still there.
+// collect removes a leftover: one that is recorded as its DEL would, with the
+// IPAM plugin that the record names and in the sandbox if that is still there.
 func (d *Def[C]) collect(ctx context.Context, s *session, l *leftover) error {
-	at := &session{Request: &Request{Request: new(cni.Request)}} // which names no sandbox
-	k, err := at.openRecorded(l.record)
+	call := *s.Request.Request
+	call.Verb, call.ContainerID, call.IfName = cni.VerbDel, l.owner.ContainerID, l.owner.IfName
+	r := *s.Request
+	r.Request, r.Owner = &call, l.owner
+	del := &session{Request: &r, host: s.host, trace: s.trace}
+	k, objects, err := del.openRecorded(l.record)
 	if err != nil {
 		return err
 	}
 	defer k.Close()
-	if err := s.engine(k, l.owner).Remove(ctx, d.Kinds, l.objects); err != nil {
+	objects = append(objects, l.found...)
+	if l.record == nil {
+		// Whose it is may be known in part only; the address is for IPAM's GC.
+		return s.engine(k, l.owner).Remove(ctx, d.Kinds, objects)
+	}
+	if err := del.useRecordedIPAM(l.record); err != nil {
 		return err
 	}
-	return s.host.Records.Delete(d.Name, l.owner)
+	return d.remove(ctx, del, k, objects, l.record.Addresses)
 }
 
 // stale unites the records of the network with the objects found, as far as
-// they are of no valid attachment, by the owners' tags. It also returns the
-// recorded addresses of the valid ones.
-func (d *Def[C]) stale(ctx context.Context, s *session, r state.Reader) (stale map[string]*leftover, inUse []netip.Addr, err error) {
+// they are of no valid attachment, by the owners' tags. With an error it
+// returns those that could be found.
+func (d *Def[C]) stale(ctx context.Context, s *session, r state.Reader) (map[string]*leftover, error) {
 	var valid []state.Owner
 	tags := make(map[string]bool)
 	for _, a := range s.Config.Valid {
 		o := state.Owner{Network: s.Config.Name, ContainerID: a.ContainerID, IfName: a.IfName}
 		valid, tags[o.Tag()] = append(valid, o), true
 	}
+	stale := make(map[string]*leftover)
 	records, err := s.host.Records.List(d.Name, s.Config.Name)
-	if err != nil {
-		return nil, nil, err
-	}
-	stale = make(map[string]*leftover)
+	errs := []error{err}
 	for _, record := range records {
-		if tag := record.Owner.Tag(); tags[tag] {
-			inUse = append(inUse, record.Addresses...)
-		} else {
-			stale[tag] = &leftover{owner: record.Owner, record: &record, objects: record.Removable()}
+		if tag := record.Owner.Tag(); !tags[tag] {
+			stale[tag] = &leftover{owner: record.Owner, record: &record}
 		}
 	}
 	for _, kind := range d.Kinds {
 		found, err := kind.Garbage(ctx, r, s.Config.Name, valid)
-		if err != nil {
-			return nil, nil, err
-		}
+		errs = append(errs, err)
 		for _, f := range found {
 			l := stale[f.Owner.Tag()]
 			if l == nil {
 				l = &leftover{owner: f.Owner}
 				stale[f.Owner.Tag()] = l
 			}
-			l.objects = append(l.objects, state.Object{Key: f.Key})
+			l.found = append(l.found, state.Object{Key: f.Key})
 		}
 	}
-	return stale, inUse, nil
+	return stale, errors.Join(errs...)
 }

@@ -25,6 +25,10 @@ type IPAM interface {
 	// Check fails if the attachment no longer holds what prevResult says.
 	Check(ctx context.Context, r *Request) error
 
+	// Held returns the addresses that the attachment holds, none if it holds
+	// none. The configuration may have been edited since ADD.
+	Held(ctx context.Context, r *Request) ([]netip.Addr, error)
+
 	// Del releases whatever the attachment holds and returns it. Nothing
 	// held is success. The configuration may have been edited since ADD.
 	Del(ctx context.Context, r *Request) (released []netip.Addr, err error)

@@ -116,7 +116,12 @@ func (p Plugin) Serve(ctx context.Context, h *Host, call *cni.Request) (*cni.Res
 		err = p.explain(call, err)
 	}
 	if h.Log != nil {
-		h.Log(p.entry(call, r, s.trace, start, err))
+		e := p.Entry(call, err)
+		e.Time, e.Millis, e.Steps = start, float64(time.Since(start).Microseconds())/1000, s.trace.Steps
+		if r != nil {
+			e.Network = r.Config.Name
+		}
+		h.Log(e)
 	}
 	return result, err
 }
@@ -143,14 +148,12 @@ func (p Plugin) explain(call *cni.Request, err error) error {
 	return e.WithDetails(about)
 }
 
-func (p Plugin) entry(call *cni.Request, r *Request, trace *state.Trace, start time.Time, err error) Entry {
+// Entry returns what there is to tell of a call and its outcome alone, such as
+// for one that was refused before it was served.
+func (p Plugin) Entry(call *cni.Request, err error) Entry {
 	e := Entry{
-		Time: start, Plugin: p.name, Verb: call.Verb,
+		Time: time.Now(), Plugin: p.name, Verb: call.Verb,
 		Container: call.ContainerID, Interface: call.IfName, NetNS: call.NetNS,
-		Millis: float64(time.Since(start).Microseconds()) / 1000, Steps: trace.Steps,
-	}
-	if r != nil {
-		e.Network = r.Config.Name
 	}
 	if err != nil {
 		e.Error, e.Code = err.Error(), cni.AsError(err).Code

@@ -24,7 +24,7 @@ const release = "v1.9.1+plumb.0.0.0"
 // The test binary is the plugin when this variable says so.
 func TestMain(m *testing.M) {
 	if os.Getenv("PROTOCOL_TEST_PLUGIN") != "" {
-		protocol.Main(&plugin{}, release)
+		protocol.Main(&plugin{}, release, nil)
 	}
 	os.Exit(m.Run())
 }

@@ -56,15 +56,18 @@ func OS() Environment {
 }
 
 // Main serves the request of this process and exits: with 0 on success, else
-// with 1. The parameter about is the version to report, "v1.9.1+plumb.0.1.0".
-func Main(h Handler, about string) {
+// with 1. The parameter about is the version to report, "v1.9.1+plumb.0.1.0";
+// observe is Environment.Observe and may be nil.
+func Main(h Handler, about string, observe func(context.Context, *cni.Request, error)) {
 	ctx := context.Background()
 	if verb := cni.Verb(os.Getenv("CNI_COMMAND")); verb != "" && verb != cni.VerbVersion {
 		// Only where there may be something to undo, and for good: it takes
 		// the Go runtime a tenth of an ADD each to begin and to stop.
 		ctx, _ = Signals(ctx)
 	}
-	os.Exit(Serve(ctx, h, OS(), about))
+	env := OS()
+	env.Observe = observe
+	os.Exit(Serve(ctx, h, env, about))
 }
 
 // Signals returns a context that SIGTERM or SIGINT cancels, so that an ADD

@@ -20,9 +20,8 @@ type Engine struct {
 	Before func(Step)
 }
 
-// Apply makes every step of a plan be so. When one fails, what the others did
-// is undone in reverse and the errors of that are joined. Otherwise Apply
-// returns how to undo it all, for the failure of something later.
+// Apply makes every step of a plan be so, up to the first that fails. It returns
+// how to undo what was done, also when it fails.
 func (e *Engine) Apply(ctx context.Context, plan Plan) (Undo, error) {
 	var undos []Undo
 	undo := func(ctx context.Context) error {
@@ -47,9 +46,7 @@ func (e *Engine) Apply(ctx context.Context, plan Plan) (Undo, error) {
 			err = ctx.Err()
 		}
 		if err != nil {
-			// Undoing has to work even if ctx is why we stop.
-			err = fmt.Errorf("%s: %w", s.Key(), err)
-			return nil, errors.Join(err, undo(context.WithoutCancel(ctx)))
+			return undo, fmt.Errorf("%s: %w", s.Key(), err)
 		}
 	}
 	return undo, nil

@@ -35,6 +35,10 @@ type Kernel struct {
 
 	route map[NS]*rtnl.Conn
 	nft   *nftconn.Conn
+
+	// Alive reports whether the owner of a tag still has its sandbox, for
+	// what another attachment holds and this one wants. nil knows none.
+	Alive func(tag string) (bool, error)
 }
 
 var _ Reader = readOnly{}
@@ -104,20 +108,6 @@ func (k *Kernel) SandboxID() (netns.ID, error) {
 	}
 	id.Cookie = conn.Cookie()
 	return id, nil
-}
-
-// LeaveSandbox treats the sandbox as gone from now on.
-func (k *Kernel) LeaveSandbox() error {
-	var errs []error
-	if c, ok := k.route[Sandbox]; ok {
-		errs = append(errs, c.Close())
-		delete(k.route, Sandbox)
-	}
-	if k.sandbox != nil {
-		errs = append(errs, k.sandbox.Close())
-		k.sandbox = nil
-	}
-	return errors.Join(errs...)
 }
 
 // Route returns the socket for links, addresses and routes in a namespace.

@@ -43,6 +43,17 @@ func (r *Record) Removable() []Object {
 	return objects
 }
 
+// Alive reports whether the sandbox is still where ADD found it.
+func (r *Record) Alive() bool {
+	k, err := OpenKernel(r.NetNS)
+	if err != nil {
+		return false
+	}
+	defer k.Close()
+	id, err := k.SandboxID()
+	return err == nil && id == r.Sandbox
+}
+
 // Records is a folder of records, a file each. An empty Dir means RecordDir.
 type Records struct{ Dir string }
 
@@ -148,6 +159,16 @@ func (r Records) Delete(plugin string, o Owner) error {
 func (r Records) List(plugin, network string) ([]Record, error) {
 	prefix := name(plugin, Owner{Network: network})
 	return r.list(strings.TrimSuffix(prefix, "@")) // of an empty interface
+}
+
+// Alive reports whether any plugin's record of an owner, known by its tag, has a
+// sandbox that is still there. It reads the whole folder.
+func (r Records) Alive(tag string) (bool, error) {
+	all, err := r.All()
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(all, func(rec Record) bool { return rec.Owner.Tag() == tag && rec.Alive() }), nil
 }
 
 // All returns the records of all plugins, in the order of their file names.

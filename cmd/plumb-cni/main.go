@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/cnitool"
 	"github.com/plumb-cni/plumb/internal/verblog"
 	"github.com/plumb-cni/plumb/plugin"
@@ -41,7 +42,7 @@ func main() {
 		os.Exit(code)
 	}
 	if p, ok := all.Find(name); ok {
-		protocol.Main(p.In(host()), about)
+		serve(p, about)
 	}
 	if len(os.Args) == 2 && os.Args[1] == "--list" {
 		list()
@@ -60,7 +61,9 @@ func list() {
 	}
 }
 
-func host() *plugin.Host {
+// serve serves the call of this process with a plugin, and logs it if that is
+// asked for.
+func serve(p plugin.Plugin, about string) {
 	h := &plugin.Host{
 		Own: own,
 		// Less patient than our own caller, lest the plugin outlive us.
@@ -70,14 +73,23 @@ func host() *plugin.Host {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "plumb:", err)
 	}
-	if destination != "" {
-		h.Log = func(e plugin.Entry) {
-			if err := verblog.Append(destination, e); err != nil {
-				fmt.Fprintln(os.Stderr, "plumb:", err)
-			}
-		}
+	if destination == "" {
+		protocol.Main(p.In(h), about, nil)
 	}
-	return h
+	var served *plugin.Entry
+	h.Log = func(e plugin.Entry) { served = &e }
+	protocol.Main(p.In(h), about, func(_ context.Context, call *cni.Request, err error) {
+		if served == nil && err == nil {
+			return // VERSION
+		}
+		if served == nil {
+			refused := p.Entry(call, err)
+			served = &refused
+		}
+		if err := verblog.Append(destination, *served); err != nil {
+			fmt.Fprintln(os.Stderr, "plumb:", err)
+		}
+	})
 }
 
 // own returns our IPAM plugin if the file that a caller would execute is this

@@ -40,5 +40,5 @@ func desired(_ context.Context, c *config, r *plugin.Request, _ *cni.Result, _ s
 
 func main() {
 	p := plugin.New(plugin.Def[config]{Name: "somaxconn", Validate: validate, Desired: desired})
-	protocol.Main(p.In(new(plugin.Host)), "v1.0.0")
+	protocol.Main(p.In(new(plugin.Host)), "v1.0.0", nil)
 }

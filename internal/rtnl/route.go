@@ -50,15 +50,6 @@ func (c *Conn) AddRouteBeside(r Route) error {
 	return nil
 }
 
-// ReplaceRoute adds a route in the place of one to the same destination with
-// the same priority, if there is one.
-func (c *Conn) ReplaceRoute(r Route) error {
-	if err := c.do(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, routeData(r)...); err != nil {
-		return fmt.Errorf("replace route %s: %w", r, err)
-	}
-	return nil
-}
-
 // DelRoute deletes a route. The error matches ErrNotFound.
 func (c *Conn) DelRoute(r Route) error {
 	if err := c.do(unix.RTM_DELROUTE, 0, routeData(r)...); err != nil {

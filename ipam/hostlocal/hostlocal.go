@@ -187,6 +187,13 @@ func (c *config) gives(a netip.Addr) bool {
 	return false
 }
 
+// Held implements plugin.IPAM.
+func (h *hostLocal) Held(ctx context.Context, r *plugin.Request) ([]netip.Addr, error) {
+	return h.open(ctx, r, func(s *addrstore.Store) ([]netip.Addr, error) {
+		return s.Held(r.ContainerID, r.IfName)
+	})
+}
+
 // Del implements plugin.IPAM. Of the configuration it needs no more than the
 // dataDir. Errors have cni.CodeTryAgain, cni.CodeIO or cni.CodeInvalidConfig.
 func (h *hostLocal) Del(ctx context.Context, r *plugin.Request) ([]netip.Addr, error) {

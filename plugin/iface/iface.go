@@ -218,7 +218,7 @@ func MTU(r *plugin.Request) int {
 func Footprint(r *plugin.Request, addrs []netip.Addr, others ...string) []state.Key {
 	previous, _ := r.Previous()
 	return []state.Key{
-		link.PeerKey(r.IfName, previous.MAC), link.Key(link.HostName(r.Owner)), link.Key(HostEnd(r, others...)),
+		link.PeerKey(r.IfName, previous.MAC, addrs), link.Key(link.HostName(r.Owner)), link.Key(HostEnd(r, others...)),
 		masquerade.Key(r.Owner, addrs...),
 	}
 }

@@ -98,7 +98,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 		plan = append(plan,
 			state.On(pair, addr.Address{NS: state.Host, Link: host, Prefix: single(ip.Gateway)}),
 			state.On(pair, route.Route{
-				NS: state.Host, Link: host, Dst: single(ip.Address.Addr()), Scope: route.ScopeHost, TakeOver: true,
+				NS: state.Host, Link: host, Dst: single(ip.Address.Addr()), Scope: route.ScopeHost, Sole: true,
 			}),
 		)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -22,12 +23,17 @@ func SandboxKey(name string) state.Key {
 	return state.Key{NS: state.Sandbox, Kind: kindName, Name: name}
 }
 
-// PeerKey names a link of the sandbox that was known by a hardware address, any
-// if it is empty: a sandbox's path may by now lead to somebody else's.
-func PeerKey(name, mac string) state.Key {
+// PeerKey names a link of the sandbox with what it is known by: a hardware
+// address, or else IP addresses. A sandbox's path may by now lead to somebody
+// else's, who has a link of that name as well.
+func PeerKey(name, mac string, addrs []netip.Addr) state.Key {
 	key := SandboxKey(name)
 	if mac != "" {
 		key.Name += " " + mac
+		return key
+	}
+	for _, a := range addrs {
+		key.Name += " " + a.String()
 	}
 	return key
 }
@@ -46,12 +52,15 @@ func (Kind) Kind() string { return kindName }
 //
 // A pair without any tag was made by another implementation, or by an ADD that
 // was killed in between. It goes if the host's end was named, or if the end in
-// the sandbox has the hardware address that the key names. A key that names
-// none is a guess, and takes only what is called as the reference does.
+// the sandbox has what the key knows it by.
 func (Kind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o state.Owner) error {
-	name, mac, _ := strings.Cut(obj.Key.Name, " ")
+	name, evidence, _ := strings.Cut(obj.Key.Name, " ")
 	found, err := look(k.Reader(), obj.Key.NS, name)
 	if err != nil || found == nil || found.Kind != "veth" || found.Name != name {
+		return err
+	}
+	conn, err := k.Route(obj.Key.NS)
+	if err != nil {
 		return err
 	}
 	tagged := found
@@ -62,22 +71,30 @@ func (Kind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o state
 			return err
 		}
 	}
-	switch {
-	case tagged.Alias == o.Tag():
-	case state.Tagged(tagged.Alias):
-		return nil
-	case !inside, mac == found.MAC.String(), mac == "" && ReferenceName(tagged.Name):
-	default:
-		return nil
-	}
-	conn, err := k.Route(obj.Key.NS)
-	if err != nil {
-		return err
+	if tagged.Alias != o.Tag() {
+		known := !inside
+		if inside {
+			known, err = knownBy(conn, found, strings.Fields(evidence))
+		}
+		if err != nil || !known || state.Tagged(tagged.Alias) {
+			return err
+		}
 	}
 	if err := conn.DelLink(found.Index); err != nil && !errors.Is(err, rtnl.ErrNotFound) {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// knownBy reports whether a link has one of the hardware or IP addresses.
+func knownBy(conn *rtnl.Conn, l *rtnl.Link, evidence []string) (bool, error) {
+	if slices.Contains(evidence, l.MAC.String()) {
+		return true, nil
+	}
+	addrs, err := conn.Addrs(l.Index)
+	return slices.ContainsFunc(addrs, func(a rtnl.Addr) bool {
+		return slices.Contains(evidence, a.Prefix.Addr().String())
+	}), err
 }
 
 // otherEnd returns the host's end of a pair whose end in the sandbox is given,
@@ -107,13 +124,6 @@ func otherEnd(k *state.Kernel, inside *rtnl.Link) (*rtnl.Link, error) {
 		return nil, nil
 	}
 	return end, nil
-}
-
-// ReferenceName reports whether a link is called as the reference calls the
-// host's end of a pair: "veth" and eight hexadecimal digits.
-func ReferenceName(name string) bool {
-	digits, ok := strings.CutPrefix(name, "veth")
-	return ok && len(digits) == 8 && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
 // Garbage lists the links of the host by alias.

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 
 	"github.com/plumb-cni/plumb/internal/rtnl"
@@ -15,7 +16,7 @@ const LoopbackName = "lo"
 // with one that is down.
 type Loopback struct{}
 
-var _ state.Resource = Loopback{}
+var _ state.Restorer = Loopback{}
 
 // LoopbackKey names the state.
 func LoopbackKey() state.Key {
@@ -26,6 +27,24 @@ const loopbackKindName = "loopback"
 
 // Key names the state.
 func (Loopback) Key() state.Key { return LoopbackKey() }
+
+// Before reads whether the device is up, which it may be by somebody else's doing.
+func (Loopback) Before(_ context.Context, r state.Reader) (json.RawMessage, error) {
+	conn, err := r.Route(state.Sandbox)
+	if err != nil {
+		return nil, err
+	}
+	lo, err := conn.Known(LoopbackName)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(loopbackBefore{Up: lo.Up})
+}
+
+// loopbackBefore is what there was before a Loopback.
+type loopbackBefore struct {
+	Up bool `json:"up"`
+}
 
 // Ensure sets the device up.
 func (Loopback) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
@@ -52,7 +71,7 @@ func (l Loopback) Diff(ctx context.Context, r state.Reader) ([]state.Drift, erro
 	return drifts, err
 }
 
-// LoopbackKind sets the loopback device down again.
+// LoopbackKind sets the loopback device down again if it was.
 type LoopbackKind struct{}
 
 var _ state.Kind = LoopbackKind{}
@@ -60,8 +79,13 @@ var _ state.Kind = LoopbackKind{}
 // Kind returns "loopback".
 func (LoopbackKind) Kind() string { return loopbackKindName }
 
-// Remove sets the device down if the sandbox is still there.
+// Remove sets the device down if a record says that it was, and the sandbox is
+// still there.
 func (LoopbackKind) Remove(_ context.Context, k *state.Kernel, obj state.Object, _ state.Owner) error {
+	var before loopbackBefore
+	if !obj.Recorded || json.Unmarshal(obj.Before, &before) != nil || before.Up {
+		return nil
+	}
 	conn, err := k.Route(state.Sandbox)
 	if errors.Is(err, state.ErrNoSandbox) {
 		return nil

@@ -189,6 +189,7 @@ func (v Veth) Diff(_ context.Context, r state.Reader) ([]state.Drift, error) {
 		compare(&c, "hairpin", v.Hairpin, host.Hairpin)
 		compare(&c, "isolated", v.Isolated, host.Isolated)
 	}
+	compare(&c, "other end of the peer", fmt.Sprintf("index %d on the host", host.Index), fmt.Sprintf("index %d on the host", peer.Peer))
 	c.key = peerKey
 	compare(&c, "kind", "veth", peer.Kind)
 	if v.MAC != nil {

@@ -179,7 +179,7 @@ func (m Masquerade) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, er
 	if err != nil {
 		return nil, err
 	}
-	added, err := m.ensureElements(ctx, conn)
+	added, err := m.ensureElements(ctx, conn, k.Alive)
 	if errors.Is(err, nftconn.ErrUnsupported) && m.Backend == Auto {
 		undo, err2 := m.ensureIPTables(ctx, k)
 		if err2 != nil {

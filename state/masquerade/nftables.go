@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/nftconn"
 	"github.com/plumb-cni/plumb/state"
 	"golang.org/x/sys/unix"
@@ -265,7 +266,7 @@ func pause(ctx context.Context, attempt int) error {
 
 // ensureElements makes everything be there that the addresses need, and
 // returns those for which an element was added.
-func (m Masquerade) ensureElements(ctx context.Context, c *nftconn.Conn) (added []netip.Addr, err error) {
+func (m Masquerade) ensureElements(ctx context.Context, c *nftconn.Conn, alive func(tag string) (bool, error)) (added []netip.Addr, err error) {
 	addrs := m.addresses()
 	var want []entry
 	for _, a := range addrs {
@@ -285,7 +286,7 @@ func (m Masquerade) ensureElements(ctx context.Context, c *nftconn.Conn) (added 
 				return nil, err
 			}
 		}
-		if err := t.evict(ctx, c, tx, m.Owner.Tag()); err != nil {
+		if err := t.evict(ctx, c, tx, m.Owner.Tag(), alive); err != nil {
 			return nil, err
 		}
 		added = nil
@@ -349,14 +350,18 @@ func (t *tables) mend(ctx context.Context, c *nftconn.Conn, tx *nftconn.Tx, addr
 }
 
 // evict adds to a transaction the deletion of what others left for the
-// addresses: they are a new owner's now, so whoever had them is gone without
-// DEL.
-func (t *tables) evict(ctx context.Context, c *nftconn.Conn, tx *nftconn.Tx, tag string) error {
+// addresses who are gone without DEL. It fails with state.CodeConflict if one
+// is alive.
+func (t *tables) evict(ctx context.Context, c *nftconn.Conn, tx *nftconn.Tx, tag string, alive func(tag string) (bool, error)) error {
 	var stale []entry
 	for _, q := range t.entries {
-		if q.Element != nil && q.Element.Comment != tag {
-			stale = append(stale, entry{q.Map, q.Key})
+		if q.Element == nil || q.Element.Comment == tag {
+			continue
 		}
+		if err := refuseAlive(q.Element, alive); err != nil {
+			return err
+		}
+		stale = append(stale, entry{q.Map, q.Key})
 	}
 	if stale == nil {
 		return nil
@@ -374,6 +379,22 @@ func (t *tables) evict(ctx context.Context, c *nftconn.Conn, tx *nftconn.Tx, tag
 		tx.DeleteElements(e.in, e.key)
 	}
 	return nil
+}
+
+// refuseAlive fails if the owner of an element is alive.
+func refuseAlive(e *nftconn.Element, alive func(tag string) (bool, error)) error {
+	if alive == nil {
+		return nil
+	}
+	lives, err := alive(e.Comment)
+	if err != nil || !lives {
+		return err
+	}
+	holder := e.Comment
+	if o, ok := state.ParseTag(e.Comment); ok {
+		holder = o.String()
+	}
+	return cni.Errorf(state.CodeConflict, "an address is masqueraded for %s already; choose another, or delete what has this one", holder)
 }
 
 func (e entry) same(o entry) bool { return e.in.Name == o.in.Name && string(e.key) == string(o.key) }

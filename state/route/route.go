@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/state"
-	"github.com/plumb-cni/plumb/state/link"
+	"golang.org/x/sys/unix"
 )
 
 // Scopes of IPv4 routes (linux/rtnetlink.h).
@@ -30,16 +31,15 @@ type Route struct {
 	Gateway  netip.Addr // optional
 	Src      netip.Addr // optional: preferred source
 	Scope    int        // of IPv4
-	Table    int        // optional: 0 is the main table
+	Table    int        // optional: 0 makes it in the main table, whence a later plugin may move it
 	Priority int        // optional
 	MTU      int        // optional
 	AdvMSS   int        // optional
 	OnLink   bool       // the gateway is behind the link, whatever the routes say
 
-	// TakeOver replaces a route to the same destination that the veth of
-	// another attachment holds: an allocator that hands out an address vouches for
-	// the former holder's being gone.
-	TakeOver bool
+	// Sole means that the destination has no other route, as befits a
+	// container's address.
+	Sole bool
 }
 
 var _ state.Resource = Route{}
@@ -77,9 +77,10 @@ func (r Route) spec(index int) rtnl.Route {
 
 // Ensure adds the route beside others to the same destination.
 //
-// With TakeOver it fails with plugin code 100 if the destination is routed to
-// a link that is not an attachment's.
-func (r Route) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
+// A sole route waits for one that goes with its link, because that link's
+// namespace is just being freed, and fails with state.CodeConflict if it stays.
+// A gateway that can't be reached fails with cni.CodeInvalidConfig.
+func (r Route) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
 	conn, err := k.Route(r.NS)
 	if err != nil {
 		return nil, err
@@ -89,13 +90,16 @@ func (r Route) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 		return nil, err
 	}
 	spec := r.spec(link.Index)
-	if r.TakeOver {
-		err = takeOver(conn, spec)
+	if r.Sole {
+		err = addSole(ctx, conn, spec)
 	} else {
 		err = conn.AddRouteBeside(spec)
 	}
 	if errors.Is(err, rtnl.ErrExists) {
 		return nil, nil
+	}
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) {
+		return nil, cni.Errorf(cni.CodeInvalidConfig, "%s: %w; the gateway has to be within a subnet of the interface", r.Link, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.Link, err)
@@ -108,28 +112,60 @@ func (r Route) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	}, nil
 }
 
-// takeOver adds a route, or puts it in the place of an attachment's.
-func takeOver(conn *rtnl.Conn, spec rtnl.Route) error {
-	err := conn.AddRoute(spec)
-	if !errors.Is(err, rtnl.ErrExists) {
-		return err
-	}
-	holder, err := conn.RouteTo(spec.Dst.Addr())
-	if err != nil && !errors.Is(err, rtnl.ErrNotFound) {
-		return err
-	}
-	if err == nil && holder.Index != spec.Index {
-		held, err := conn.LinkByIndex(holder.Index)
-		if err == nil && !state.Tagged(held.Alias) && !link.ReferenceName(held.Name) {
-			return cni.Errorf(state.CodeConflict, "%s is routed to %s already; remove that route or exclude the address from the range",
-				spec.Dst, held.Name)
+// The kernel frees a namespace, and the links to it, in its own time.
+const (
+	dyingTimeout = time.Second
+	dyingPause   = 10 * time.Millisecond
+)
+
+// addSole adds a route to a destination that has no other.
+func addSole(ctx context.Context, conn *rtnl.Conn, spec rtnl.Route) error {
+	deadline := time.Now().Add(dyingTimeout)
+	for {
+		err := conn.AddRoute(spec)
+		if !errors.Is(err, rtnl.ErrExists) {
+			return err
+		}
+		holder, held, err := holder(conn, spec)
+		if err != nil || held == nil {
+			return err
+		}
+		if held.Index == spec.Index {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return cni.Errorf(state.CodeConflict, "%s is routed to %s already%s; choose another address, or delete what has this one",
+				holder.Dst, held.Name, owned(held))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(dyingPause):
 		}
 	}
-	return conn.ReplaceRoute(spec)
 }
 
-// Diff looks for a route with the destination, table and priority, and with
-// those of the other fields that are set.
+// holder returns the route to a destination and its link, nil if they have just
+// gone.
+func holder(conn *rtnl.Conn, spec rtnl.Route) (rtnl.Route, *rtnl.Link, error) {
+	r, err := conn.RouteTo(spec.Dst.Addr())
+	if err != nil {
+		return r, nil, err
+	}
+	l, err := conn.LinkByIndex(r.Index)
+	return r, l, err
+}
+
+// owned says whose a link is, for a message.
+func owned(l *rtnl.Link) string {
+	if o, ok := state.ParseTag(l.Alias); ok {
+		return " (" + o.String() + ")"
+	}
+	return ""
+}
+
+// Diff looks for a route with the destination, and with the gateway, table,
+// priority, MTU and MSS as far as they are set.
 func (r Route) Diff(_ context.Context, rd state.Reader) ([]state.Drift, error) {
 	conn, err := rd.Route(r.NS)
 	if errors.Is(err, state.ErrNoSandbox) {

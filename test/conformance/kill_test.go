@@ -41,7 +41,7 @@ func victim(spec string) {
 			suicide()
 		}
 	}
-	protocol.Main(mortal{p, h}, "v0.0.0")
+	protocol.Main(mortal{p, h}, "v0.0.0", nil)
 }
 
 func suicide() {
