@@ -37,6 +37,7 @@ type IPAM interface {
 	// it. It is called only if r.Config.HasValid.
 	GC(ctx context.Context, r *Request) (released []netip.Addr, err error)
 
-	// Status fails with cni.CodeUnavailable if Add could not succeed now.
+	// Status fails if Add could not succeed now: with Add's error about the
+	// configuration, with cni.CodeUnavailable for any other reason.
 	Status(ctx context.Context, r *Request) error
 }

@@ -130,6 +130,22 @@ func (o *Opener) Create(ctx context.Context, dataDir, network string) (s *Store,
 	return nil, err
 }
 
+// Ready fails if Create could not give a store now that can be written to. It
+// makes nothing but the lock's file where there is a folder for it. Errors are
+// those of Open but fs.ErrNotExist, and those of the file system.
+func (o *Opener) Ready(ctx context.Context, dataDir, network string) error {
+	s, err := o.Open(ctx, dataDir, network)
+	if err == nil {
+		defer s.Close()
+		return writable(s.dir)
+	}
+	// What is missing would be made below the first folder that is there.
+	for dir := dataDir; errors.Is(err, fs.ErrNotExist); dir = filepath.Dir(dir) {
+		err = writable(dir)
+	}
+	return err
+}
+
 // Close seals the index and unlocks the store.
 func (s *Store) Close() {
 	defer s.release()

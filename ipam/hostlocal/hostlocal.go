@@ -241,10 +241,25 @@ func (h *hostLocal) open(ctx context.Context, r *plugin.Request, f func(*addrsto
 	return released, storeError(r, err)
 }
 
-// Status implements plugin.IPAM. Its errors are Add's about the configuration.
-func (h *hostLocal) Status(_ context.Context, r *plugin.Request) error {
-	_, err := parseConfig(r)
-	return err
+// Status implements plugin.IPAM. Its errors are Add's about the configuration,
+// and have cni.CodeUnavailable if the network stays locked or its folder can't
+// be written to. Ranges without a free address are no error: they have one again
+// as soon as a container goes.
+func (h *hostLocal) Status(ctx context.Context, r *plugin.Request) error {
+	c, err := parseConfig(r)
+	if err != nil {
+		return err
+	}
+	if c.resolvConf != "" {
+		if _, err := readResolvConf(c.resolvConf); err != nil {
+			return err
+		}
+	}
+	if err := h.stores.Ready(ctx, c.dataDir, r.Config.Name); err != nil {
+		return cni.Errorf(cni.CodeUnavailable, "network %s: %w", r.Config.Name, err).
+			WithDetails("addresses can't be kept in ipam.dataDir, " + c.dataDir)
+	}
+	return nil
 }
 
 // storeError gives an error of the store its code and says of which network it

@@ -10,7 +10,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -411,34 +413,95 @@ func TestGC(t *testing.T) {
 	}
 }
 
+// TestStatus expects of STATUS that it fails exactly where ADD does, and changes
+// no record.
 func TestStatus(t *testing.T) {
-	n := newNode(t)
-	for config, want := range map[string]string{`"subnet":"10.0.0.0/24"`: "", `"subnet":"10.0.0.0"`: "7: ipam.subnet"} {
-		if got := show(&cni.Result{}, n.Status(ctx, n.must(t, "", config))); !strings.HasPrefix(got, want) || want == "" && got != "" {
-			t.Errorf("%s: %s", config, got)
-		}
+	const subnet = `"subnet":"10.0.0.0/24"`
+	full := func(t *testing.T, n *node) {
+		check(t, syscall.Mount("tmpfs", n.dir, "tmpfs", 0, "size=4k"))
+		t.Cleanup(func() { syscall.Unmount(n.dir, 0) })
+		n.add(t, "before", subnet)
+		check(t, os.WriteFile(n.dir+"/note", make([]byte, 4096), 0o600))
+	}
+	readOnly := func(t *testing.T, n *node) {
+		check(t, syscall.Mount(n.dir, n.dir, "", syscall.MS_BIND, ""))
+		t.Cleanup(func() { syscall.Unmount(n.dir, 0) })
+		check(t, syscall.Mount("", n.dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+	}
+	for name, c := range map[string]struct {
+		config string
+		setup  func(t *testing.T, n *node)
+		want   string // the beginning of the error
+	}{
+		"new": {subnet, func(*testing.T, *node) {}, ""},
+		"no folder yet": {subnet, func(t *testing.T, n *node) {
+			n.dir += "/a/b"
+		}, ""},
+		"in use":        {subnet, func(t *testing.T, n *node) { n.add(t, "before", subnet) }, ""},
+		"bad subnet":    {`"subnet":"10.0.0.0"`, func(*testing.T, *node) {}, "7: ipam.subnet"},
+		"no resolvConf": {subnet + `,"resolvConf":"/nowhere"`, func(*testing.T, *node) {}, "7: ipam.resolvConf"},
+		"read-only":     {subnet, readOnly, "50: network net: "},
+		"read-only, in use": {subnet, func(t *testing.T, n *node) {
+			n.add(t, "before", subnet)
+			readOnly(t, n)
+		}, "50: network net: "},
+		"full": {subnet, full, "50: network net: "},
+		"a file": {subnet, func(t *testing.T, n *node) {
+			n.dir += "/file"
+			check(t, os.WriteFile(n.dir, nil, 0o600))
+		}, "50: network net: "},
+		"locked": {subnet, func(t *testing.T, n *node) {
+			n.put(t, nil)
+			n.lock(t)
+			n.IPAM = &hostLocal{stores: addrstore.Opener{Wait: 10 * time.Millisecond}}
+		}, "50: network net: lock "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			c.setup(t, n)
+			r := n.must(t, "c1", c.config)
+			before, _ := filepath.Glob(n.dir + "/net/[!l]*")
+			got := show(&cni.Result{}, n.Status(ctx, r))
+			if !strings.HasPrefix(got, c.want) || c.want == "" && got != "" {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			if after, _ := filepath.Glob(n.dir + "/net/[!l]*"); !slices.Equal(before, after) {
+				t.Errorf("left %s, had %s", after, before)
+			}
+			if _, err := n.Add(ctx, r); err == nil != (got == "") {
+				t.Errorf("ADD has %v", err)
+			}
+		})
 	}
 }
 
-// TestBusy names the holder of the lock.
-func TestBusy(t *testing.T) {
-	n := newNode(t)
-	n.put(t, nil)
+// lock has another process lock the network until the test ends. Returned is
+// its number.
+func (n *node) lock(t *testing.T) (pid int) {
+	t.Helper()
 	cmd := exec.Command("flock", n.dir+"/net/lock", "sh", "-c", "echo; read line")
 	stdin, err := cmd.StdinPipe()
 	check(t, err)
 	stdout, err := cmd.StdoutPipe()
 	check(t, err)
 	check(t, cmd.Start())
-	stdout.Read(make([]byte, 1)) //nolint:errcheck // the calls below fail if it isn't locked
-	defer func() { stdin.Close(); cmd.Wait() }()
+	stdout.Read(make([]byte, 1)) //nolint:errcheck // what the test calls fails if it isn't locked
+	t.Cleanup(func() { stdin.Close(); cmd.Wait() })
+	return cmd.Process.Pid
+}
+
+// TestBusy names the holder of the lock.
+func TestBusy(t *testing.T) {
+	n := newNode(t)
+	n.put(t, nil)
+	pid := n.lock(t)
 	short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 	defer cancel()
 	r := n.must(t, "c1", `"subnet":"10.0.0.0/24"`)
 	_, add := n.Add(short, r)
 	_, del := (&hostLocal{stores: addrstore.Opener{Wait: time.Millisecond}}).Del(ctx, r)
 	for _, err := range []error{add, del} {
-		want := fmt.Sprintf("network net: lock %s/net/lock is held by process %d (flock ", n.dir, cmd.Process.Pid)
+		want := fmt.Sprintf("network net: lock %s/net/lock is held by process %d (flock ", n.dir, pid)
 		if !errors.Is(err, cni.CodeTryAgain) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
