@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 )
 
 // indent is the indentation of what plugins print.
@@ -17,13 +18,13 @@ func decodeObject(data []byte, into any, what string) error {
 	wrongType, isWrongType := errors.AsType[*json.UnmarshalTypeError](err)
 	switch {
 	case isWrongType && wrongType.Field != "":
-		return Errorf(CodeDecode, "decode %s: %s: unexpected %s", what, wrongType.Field, wrongType.Value)
+		err = fmt.Errorf("%s: unexpected %s", wrongType.Field, wrongType.Value)
 	case isWrongType, err == nil && !startsWith(data, '{'):
-		return Errorf(CodeDecode, "decode %s: not a JSON object", what)
-	case err != nil:
-		return Errorf(CodeDecode, "decode %s: %w", what, err)
+		err = errors.New("not a JSON object")
+	case err == nil:
+		return nil
 	}
-	return nil
+	return Errorf(CodeDecode, "decode %s: %w", what, err)
 }
 
 // startsWith reports whether the first character of a JSON text is c.

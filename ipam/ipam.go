@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/plugin"
@@ -83,9 +82,12 @@ func Routes(raw json.RawMessage) ([]cni.Route, error) {
 	}
 	r, err := cni.DecodeResult(fmt.Appendf(nil, `{"routes":%s}`, raw), cni.V110)
 	if err != nil {
-		// What is wrong is said of a result: "decode result: routes[0]: ...".
-		_, wrong, _ := strings.Cut(err.Error(), ": ")
-		return nil, cni.Errorf(cni.CodeInvalidConfig, "ipam.%s", wrong).WithDetails(hint)
+		// It is said of a result, "decode result: routes[0]: ...", of which what
+		// it wraps knows nothing.
+		if wrong := errors.Unwrap(err); wrong != nil {
+			err = wrong
+		}
+		return nil, cni.Errorf(cni.CodeInvalidConfig, "ipam.%v", err).WithDetails(hint)
 	}
 	for i, route := range r.Routes {
 		if route.GW.IsValid() && route.GW.BitLen() != route.Dst.Addr().BitLen() {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -247,21 +248,16 @@ func render(err error) *cni.Error {
 }
 
 // split returns the errors that errors.Join put together, also nested, or err
-// alone. An error that merely wraps several has a text of its own and is not
-// taken apart.
+// alone. An error that merely wraps several, of fmt.Errorf, has a text of its own
+// and is not taken apart.
 func split(err error) []error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
+	// The type has no name here, but any value of it shows it.
+	if reflect.TypeOf(err) != reflect.TypeOf(errors.Join(err)) {
 		return []error{err}
 	}
 	var parts []error
-	var text []string
-	for _, e := range joined.Unwrap() {
+	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
 		parts = append(parts, split(e)...)
-		text = append(text, e.Error())
-	}
-	if len(parts) == 0 || err.Error() != strings.Join(text, "\n") {
-		return []error{err}
 	}
 	return parts
 }
