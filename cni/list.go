@@ -186,7 +186,7 @@ func selectVersions(version string, versions []string) ([]Version, error) {
 	}
 	if supported == nil {
 		return nil, Errorf(CodeIncompatibleVersion, "incompatible CNI versions: configuration supports %s", strings.Join(versions, ", ")).
-			WithDetails("supported are " + join(Versions()))
+			WithDetails("supported are " + JoinVersions(Versions()))
 	}
 	slices.SortFunc(supported, Version.Compare)
 	return slices.Compact(supported), nil

@@ -42,7 +42,7 @@ func ParseVersion(s string) (Version, error) {
 		return v, nil
 	}
 	return "", Errorf(CodeIncompatibleVersion, "incompatible CNI version %q", s).
-		WithDetails(fmt.Sprintf("supported are %s", join(Versions())))
+		WithDetails(fmt.Sprintf("supported are %s", JoinVersions(Versions())))
 }
 
 // Supported reports whether this package understands v.
@@ -77,8 +77,8 @@ func (v Version) numbers() ([]int, bool) {
 	return numbers, true
 }
 
-// join returns versions as people list them.
-func join(versions []Version) string {
+// JoinVersions lists versions as people read them: "0.4.0, 1.0.0".
+func JoinVersions(versions []Version) string {
 	var b strings.Builder
 	for i, v := range versions {
 		if i > 0 {

@@ -121,7 +121,7 @@ func (t *tool) run(ctx context.Context, args []string) error {
 		return fmt.Errorf("%w: too many arguments for %s: %q", errUsage, verb, args[most:])
 	}
 	if verb == "version" && len(args) == 0 {
-		_, err := fmt.Fprintf(t.stdout, "cnitool %s\nCNI protocol versions supported: %s\n", t.about, join(cni.Versions()))
+		_, err := fmt.Fprintf(t.stdout, "cnitool %s\nCNI protocol versions supported: %s\n", t.about, cni.JoinVersions(cni.Versions()))
 		return err
 	}
 	list, err := t.network(args[0])
@@ -262,7 +262,7 @@ func ContainerID(netns string) string {
 // version prints what the plugins of a list are. Where they are and of which
 // release only an invoker can tell that starts them.
 func (t *tool) version(ctx context.Context, list *cni.List) error {
-	fmt.Fprintf(t.stdout, "cnitool %s\nnetwork %s: CNI version %s of %s\n", t.about, list.Name, list.CNIVersion, join(list.CNIVersions))
+	fmt.Fprintf(t.stdout, "cnitool %s\nnetwork %s: CNI version %s of %s\n", t.about, list.Name, list.CNIVersion, cni.JoinVersions(list.CNIVersions))
 	var errs []error
 	for _, plugin := range list.Plugins {
 		versions, err := t.runtime.Version(ctx, plugin.Type)
@@ -270,7 +270,7 @@ func (t *tool) version(ctx context.Context, list *cni.List) error {
 			errs = append(errs, err)
 			continue
 		}
-		fmt.Fprintf(t.stdout, "plugin %s: CNI versions %s\n", plugin.Type, join(versions))
+		fmt.Fprintf(t.stdout, "plugin %s: CNI versions %s\n", plugin.Type, cni.JoinVersions(versions))
 		if !slices.Contains(versions, list.CNIVersion) {
 			errs = append(errs, fmt.Errorf("plugin %q does not support CNI version %s of network %q", plugin.Type, list.CNIVersion, list.Name))
 		}
@@ -309,11 +309,3 @@ func (t *tool) hint(err error) string {
 
 // indent sets off the lines after the first.
 func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n  ") }
-
-func join(versions []cni.Version) string {
-	s := make([]string, len(versions))
-	for i, v := range versions {
-		s[i] = string(v)
-	}
-	return strings.Join(s, ", ")
-}

@@ -38,32 +38,6 @@ func Decode(raw json.RawMessage, into any, key string) error {
 	return nil
 }
 
-// ParseAddr parses an IP address. An IPv4-mapped IPv6 address is the IPv4
-// address that it stands for. The error names the value.
-func ParseAddr(s string) (netip.Addr, error) {
-	a, err := netip.ParseAddr(s)
-	if err != nil || a.Zone() != "" {
-		return netip.Addr{}, fmt.Errorf("%q is not an IP address", s)
-	}
-	return a.Unmap(), nil
-}
-
-// ParsePrefix parses an address in CIDR notation and keeps its host bits. The
-// error names the value.
-func ParsePrefix(s string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%q is not an address in CIDR notation, such as 10.0.0.2/24", s)
-	}
-	if !p.Addr().Is4In6() {
-		return p, nil
-	}
-	if p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96); !p.IsValid() {
-		return netip.Prefix{}, fmt.Errorf("the prefix of %q is wider than an IPv4 address", s)
-	}
-	return p, nil
-}
-
 // Routed is the part of a section "ipam" that has the routes, which Routes
 // decodes.
 type Routed struct {

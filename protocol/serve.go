@@ -95,7 +95,7 @@ func Serve(ctx context.Context, h Handler, env Environment, about string) int {
 	if env.Getenv("CNI_COMMAND") == "" {
 		// Callers parse this: name and semantic version on the first line.
 		fmt.Fprintf(env.Stderr, "CNI %s plugin %s\nCNI protocol versions supported: %s\n",
-			h.Name(), about, join(h.Versions()))
+			h.Name(), about, cni.JoinVersions(h.Versions()))
 		return 0
 	}
 
@@ -204,7 +204,7 @@ func (c *call) configure() error {
 	versions := c.handler.Versions()
 	if !slices.Contains(versions, version) {
 		return cni.Errorf(cni.CodeIncompatibleVersion, "incompatible CNI version %q", version).
-			WithDetails(fmt.Sprintf("%s supports %s", c.handler.Name(), join(versions)))
+			WithDetails(fmt.Sprintf("%s supports %s", c.handler.Name(), cni.JoinVersions(versions)))
 	}
 	if since := introduced(c.req.Verb); !version.AtLeast(since) {
 		return cni.Errorf(cni.CodeIncompatibleVersion, "CNI version %s of network %q has no %s", version, conf.Name, c.req.Verb).
@@ -260,12 +260,4 @@ func split(err error) []error {
 		parts = append(parts, split(e)...)
 	}
 	return parts
-}
-
-func join(versions []cni.Version) string {
-	s := make([]string, len(versions))
-	for i, v := range versions {
-		s[i] = string(v)
-	}
-	return strings.Join(s, ", ")
 }

@@ -314,7 +314,7 @@ func (r *Runtime) Validate(ctx context.Context, list *cni.List) (capabilities []
 			errs = append(errs, fmt.Errorf("validate network %q: %w", list.Name, err))
 		case !slices.Contains(versions, list.CNIVersion):
 			errs = append(errs, cni.Errorf(cni.CodeIncompatibleVersion, "validate network %q: plugin %q does not support version %s",
-				list.Name, plugin.Type, list.CNIVersion).WithDetails(fmt.Sprintf("it supports %v", versions)))
+				list.Name, plugin.Type, list.CNIVersion).WithDetails("it supports "+cni.JoinVersions(versions)))
 		}
 	}
 	if len(errs) > 0 {

@@ -185,8 +185,8 @@ func (c *config) assign(r *plugin.Request) error {
 // parseRequest parses an address that may have a prefix, which doesn't count:
 // the subnet's is used.
 func parseRequest(q ipam.Request) (netip.Addr, error) {
-	a, err := ipam.ParseAddr(q.Value)
-	if p, prefixErr := ipam.ParsePrefix(q.Value); prefixErr == nil {
+	a, err := cni.ParseAddr(q.Value)
+	if p, prefixErr := cni.ParsePrefix(q.Value); prefixErr == nil {
 		return p.Addr(), nil
 	}
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -164,7 +165,7 @@ func (h *hostLocal) Check(ctx context.Context, r *plugin.Request) error {
 	}
 	for _, ip := range r.Config.PrevResult.IPs {
 		a := ip.Address.Addr()
-		if contains(held, a) || !c.gives(a) {
+		if slices.Contains(held, a) || !c.gives(a) {
 			continue // another plugin's, or from a range that is configured no more
 		}
 		holder := "nobody"
@@ -179,12 +180,7 @@ func (h *hostLocal) Check(ctx context.Context, r *plugin.Request) error {
 
 // gives reports whether an address is one that the ranges give.
 func (c *config) gives(a netip.Addr) bool {
-	for _, set := range c.sets {
-		if set.find(a) >= 0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.sets, func(s rangeSet) bool { return s.find(a) >= 0 })
 }
 
 // Held implements plugin.IPAM.
@@ -283,15 +279,6 @@ func storeError(r *plugin.Request, err error) error {
 		code = cni.CodeTryAgain
 	}
 	return cni.Errorf(code, "network %s: %w", r.Config.Name, err)
-}
-
-func contains(addrs []netip.Addr, a netip.Addr) bool {
-	for _, b := range addrs {
-		if a == b {
-			return true
-		}
-	}
-	return false
 }
 
 func join(addrs []netip.Addr) string {

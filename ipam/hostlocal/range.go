@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/ipam"
 )
 
@@ -36,7 +37,7 @@ func (j rangeJSON) parse(key string) (r addrRange, err error) {
 	if j.Subnet == "" {
 		return r, ipam.Invalid(subnet, `a range needs one, such as "10.0.0.0/24"`, "missing")
 	}
-	r.subnet, err = ipam.ParsePrefix(j.Subnet)
+	r.subnet, err = cni.ParsePrefix(j.Subnet)
 	if err != nil {
 		return r, ipam.Invalid(subnet, "", "%w", err)
 	}
@@ -63,7 +64,7 @@ func (j rangeJSON) parse(key string) (r addrRange, err error) {
 			*f.into = f.otherwise
 			continue
 		}
-		if *f.into, err = ipam.ParseAddr(f.value); err != nil {
+		if *f.into, err = cni.ParseAddr(f.value); err != nil {
 			return r, ipam.Invalid(key+"."+f.name, "", "%w", err)
 		}
 		// The gateway may be outside, on a network that is reached directly.

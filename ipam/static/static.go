@@ -127,7 +127,7 @@ func parse(r *plugin.Request) (*cni.Result, error) {
 	}
 	if len(override) > 0 {
 		for _, q := range override {
-			p, err := ipam.ParsePrefix(q.Value)
+			p, err := cni.ParsePrefix(q.Value)
 			if err != nil {
 				return nil, q.Invalid("", "%w", err)
 			}
@@ -138,11 +138,11 @@ func parse(r *plugin.Request) (*cni.Result, error) {
 	for i, a := range section.Addresses {
 		key := fmt.Sprintf("ipam.addresses[%d]", i)
 		ip := cni.IP{}
-		if ip.Address, err = ipam.ParsePrefix(a.Address); err != nil {
+		if ip.Address, err = cni.ParsePrefix(a.Address); err != nil {
 			return nil, ipam.Invalid(key+".address", "", "%w", err)
 		}
 		if a.Gateway != "" {
-			if ip.Gateway, err = ipam.ParseAddr(a.Gateway); err != nil {
+			if ip.Gateway, err = cni.ParseAddr(a.Gateway); err != nil {
 				return nil, ipam.Invalid(key+".gateway", "", "%w", err)
 			}
 			if ip.Gateway.BitLen() != ip.Address.Addr().BitLen() {
@@ -161,7 +161,7 @@ func parse(r *plugin.Request) (*cni.Result, error) {
 func parseArgs(r *plugin.Request, requests ipam.Requests) (ips []cni.IP, err error) {
 	for _, q := range requests.Args {
 		for item := range strings.SplitSeq(q.Value, ",") {
-			p, err := ipam.ParsePrefix(strings.TrimSpace(item))
+			p, err := cni.ParsePrefix(strings.TrimSpace(item))
 			if err != nil {
 				return nil, q.Invalid("", "%w", err)
 			}
@@ -173,7 +173,7 @@ func parseArgs(r *plugin.Request, requests ipam.Requests) (ips []cni.IP, err err
 		return ips, nil
 	}
 	for item := range strings.SplitSeq(gateways, ",") {
-		gw, err := ipam.ParseAddr(strings.TrimSpace(item))
+		gw, err := cni.ParseAddr(strings.TrimSpace(item))
 		if err != nil {
 			return nil, cni.Errorf(cni.CodeInvalidEnvironment, "CNI_ARGS: GATEWAY: %w", err)
 		}

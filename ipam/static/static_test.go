@@ -66,7 +66,7 @@ func TestAdd(t *testing.T) {
 			`{"ips":[{"address":"10.0.0.8/24"}]}`},
 
 		{"1.0.0", "", `"addresses":[{"address":"10.0.0.5"}]`, none, `7: ipam.addresses[0].address: "10.0.0.5" is not an address in CIDR notation`},
-		{"1.0.0", "", `"addresses":[{"address":"10.0.0.5/24"},{}]`, none, `7: ipam.addresses[1].address: "" is not`},
+		{"1.0.0", "", `"addresses":[{"address":"10.0.0.5/24"},{}]`, none, `7: ipam.addresses[1].address: missing`},
 		{"1.0.0", "", `"addresses":{}`, none, `7: ipam.addresses: unexpected object`},
 		{"1.0.0", "", `"addresses":[{"address":"10.0.0.5/24","gateway":"x"}]`, none, `7: ipam.addresses[0].gateway: "x" is not an IP address`},
 		{"1.0.0", "", `"dns":[]`, none, `7: ipam.dns: unexpected array`},
