@@ -425,16 +425,20 @@ func TestValidate(t *testing.T) {
 	}
 	// Plugins of the time before VERSION.
 	b.script("old", "#!/bin/sh\necho '{\"code\":100,\"msg\":\"unknown CNI_COMMAND: VERSION\"}'; exit 1\n")
+	b.script("old4", "#!/bin/sh\necho '{\"code\":4,\"msg\":\"unknown CNI_COMMAND: VERSION\"}'; exit 1\n")
 	b.script("mute", "#!/bin/sh\n")
+	b.script("strict", "#!/bin/sh\necho '{\"code\":4,\"msg\":\"CNI_NETNS is no namespace\"}'; exit 1\n")
 	b.script("future", "#!/bin/sh\necho '{\"cniVersion\":\"9.0.0\",\"supportedVersions\":[\"1.1.0\",\"9.0.0\"]}'\n")
 	b.script("broken", "#!/bin/sh\necho what; exit 1\n")
-	for plugin, want := range map[string]string{"old": "[0.1.0]", "mute": "[0.1.0]", "future": "[1.1.0 9.0.0]"} {
+	for plugin, want := range map[string]string{"old": "[0.1.0]", "old4": "[0.1.0]", "future": "[1.1.0 9.0.0]"} {
 		if versions, err := b.Version(ctx, plugin); err != nil || fmt.Sprint(versions) != want {
 			t.Errorf("%s: %v, %v", plugin, versions, err)
 		}
 	}
-	if _, err := b.Version(ctx, "broken"); err == nil || !strings.Contains(err.Error(), "what") {
-		t.Errorf("broken: %v", err)
+	for plugin, want := range map[string]string{"broken": "what", "mute": "decode versions", "strict": "is no namespace"} {
+		if versions, err := b.Version(ctx, plugin); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, %v", plugin, versions, err)
+		}
 	}
 }
 
