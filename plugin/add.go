@@ -16,6 +16,7 @@ type addition struct {
 	plugin string
 	kernel *state.Kernel
 	engine *state.Engine
+	record *state.Record // as last saved, perhaps by an earlier ADD; nil if there is none
 
 	applied []state.Undo // of kernel state, in order
 	kept    []state.Undo // of records and allocations, in order
@@ -49,13 +50,15 @@ func (a *addition) make(ctx context.Context, plan state.Plan, result *cni.Result
 	if err != nil {
 		return err
 	}
-	forget, err := a.host.Records.Save(state.Record{
+	record := &state.Record{
 		Plugin: a.plugin, Owner: a.Owner, NetNS: a.NetNS, Sandbox: id,
 		Objects: objects, Addresses: addresses(result), IPAM: a.Config.IPAM.Raw,
-	})
+	}
+	forget, err := a.host.Records.Save(record, a.record)
 	if err != nil {
 		return err
 	}
+	a.record = record
 	a.kept = append(a.kept, forget)
 	undo, err := a.engine.Apply(ctx, plan)
 	a.applied = append(a.applied, undo)
@@ -65,15 +68,14 @@ func (a *addition) make(ctx context.Context, plan state.Plan, result *cni.Result
 // refuseElsewhere fails if the attachment was made in another sandbox that is
 // still there: a second ADD would take the first one's interface away.
 func (a *addition) refuseElsewhere() error {
-	record, err := a.host.Records.Load(a.plugin, a.Owner)
-	if err != nil || record == nil {
-		return err
+	if a.record == nil {
+		return nil
 	}
 	id, err := a.kernel.SandboxID()
-	if err != nil || id == record.Sandbox || !record.Alive() {
+	if err != nil || id == a.record.Sandbox || !a.record.Alive() {
 		return err
 	}
-	return cni.Errorf(state.CodeConflict, "the container is attached already, in %s; delete that attachment first", record.NetNS)
+	return cni.Errorf(state.CodeConflict, "the container is attached already, in %s; delete that attachment first", a.record.NetNS)
 }
 
 // add makes the links, asks IPAM, and makes the rest. Whatever fails, or
@@ -96,6 +98,9 @@ func (d *Def[C]) add(ctx context.Context, s *session) (result *cni.Result, err e
 	}
 
 	a := &addition{session: s, plugin: d.Name, kernel: k, engine: s.engine(k, s.Owner)}
+	if a.record, err = s.host.Records.Load(d.Name, s.Owner); err != nil {
+		return nil, err
+	}
 	if err := a.refuseElsewhere(); err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/plumb-cni/plumb/internal/netns"
+	"github.com/plumb-cni/plumb/internal/smallfile"
 )
 
 // RecordDir is where records are kept: on a file system that is gone at boot,
@@ -70,7 +71,7 @@ func name(plugin string, o Owner) string {
 // Load returns the record of an attachment, or nil if there is none. A file
 // that can't be decoded counts as none, since nothing but a crash leaves one.
 func (r Records) Load(plugin string, o Owner) (*Record, error) {
-	data, err := os.ReadFile(r.path(name(plugin, o)))
+	data, err := smallfile.Read(r.path(name(plugin, o)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -85,32 +86,28 @@ func (r Records) Load(plugin string, o Owner) (*Record, error) {
 }
 
 // Save writes a record so that it appears whole, and returns how to take that
-// back. What an earlier record of the same attachment lists stays listed: its
-// DEL has not been seen.
-func (r Records) Save(rec Record) (Undo, error) {
-	old, err := r.Load(rec.Plugin, rec.Owner)
-	if err != nil {
-		return nil, err
+// back. An earlier record of the attachment, nil if there is none, is taken
+// into the new one: its DEL has not been seen.
+func (r Records) Save(rec, earlier *Record) (Undo, error) {
+	undo := func(context.Context) error { return r.Delete(rec.Plugin, rec.Owner) }
+	if earlier != nil {
+		rec.take(earlier)
+		undo = func(context.Context) error { return r.write(earlier) }
 	}
-	if old == nil {
-		undo := func(context.Context) error { return r.Delete(rec.Plugin, rec.Owner) }
-		return undo, r.write(rec)
-	}
-	rec.take(old)
-	return func(context.Context) error { return r.write(*old) }, r.write(rec)
+	return undo, r.write(rec)
 }
 
-func (r Records) write(rec Record) error {
+func (r Records) write(rec *Record) error {
 	data, err := json.Marshal(rec)
 	if err != nil {
 		return fmt.Errorf("encode record: %w", err)
 	}
 	path := r.path(name(rec.Plugin, rec.Owner))
 	temp := r.path("." + name(rec.Plugin, rec.Owner))
-	err = os.WriteFile(temp, data, 0o600)
+	err = smallfile.Create(temp, data, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(r.path(""), 0o700); err == nil {
-			err = os.WriteFile(temp, data, 0o600)
+			err = smallfile.Create(temp, data, 0o600)
 		}
 	}
 	if err != nil {

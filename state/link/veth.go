@@ -2,9 +2,10 @@ package link
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -204,8 +205,7 @@ func (v Veth) Diff(_ context.Context, r state.Reader) ([]state.Drift, error) {
 // randomMAC returns a random address that is locally administered and not a
 // group's (IEEE 802, the two lowest bits of the first byte).
 func randomMAC() net.HardwareAddr {
-	mac := make(net.HardwareAddr, 6)
-	rand.Read(mac)
+	mac := binary.LittleEndian.AppendUint64(nil, rand.Uint64())[:6]
 	mac[0] = mac[0]&^1 | 2
 	return mac
 }

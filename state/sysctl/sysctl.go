@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/plumb-cni/plumb/internal/smallfile"
 	"github.com/plumb-cni/plumb/state"
 )
 
@@ -112,7 +112,7 @@ func (s Settings) Diff(_ context.Context, r state.Reader) (drifts []state.Drift,
 func path(name string) string { return filepath.Join("/proc/sys/net", name) }
 
 func read(name string) (string, error) {
-	data, err := os.ReadFile(path(name))
+	data, err := smallfile.Read(path(name))
 	if err != nil {
 		return "", fmt.Errorf("read sysctl: %w", err)
 	}
@@ -120,7 +120,7 @@ func read(name string) (string, error) {
 }
 
 func write(s Setting) error {
-	if err := os.WriteFile(path(s.Name), []byte(s.Value), 0); err != nil {
+	if err := smallfile.Write(path(s.Name), []byte(s.Value)); err != nil {
 		return fmt.Errorf("set sysctl to %q: %w", s.Value, err)
 	}
 	return nil

@@ -1,0 +1,76 @@
+// Package smallfile reads and writes small files of kernel file systems: procfs
+// and tmpfs, which never make one wait. It does without package os, whose files
+// each are registered with Go's poller first, which costs more than the work.
+package smallfile
+
+import (
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxLen is more than any of the files holds.
+const maxLen = 64 << 10
+
+// Read returns the content of a file of at most 64 KiB. The error is a
+// *fs.PathError, as of os.ReadFile.
+func Read(path string) ([]byte, error) {
+	fd, err := open(path, unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var content []byte
+	for chunk := make([]byte, 4096); len(content) < maxLen; {
+		n, err := unix.Read(fd, chunk)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return nil, &fs.PathError{Op: "read", Path: path, Err: err}
+		case n == 0:
+			return content, nil
+		default:
+			content = append(content, chunk[:n]...)
+		}
+	}
+	return nil, &fs.PathError{Op: "read", Path: path, Err: unix.EFBIG}
+}
+
+// Write writes content to a file that is there, in one piece.
+func Write(path string, content []byte) error { return write(path, content, unix.O_WRONLY, 0) }
+
+// Create writes content to a file, which is made or emptied first.
+func Create(path string, content []byte, mode fs.FileMode) error {
+	return write(path, content, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC, mode)
+}
+
+func write(path string, content []byte, flags int, mode fs.FileMode) error {
+	fd, err := open(path, flags, mode)
+	if err != nil {
+		return err
+	}
+	n, err := unix.Write(fd, content)
+	if err == nil && n < len(content) {
+		err = unix.ENOSPC
+	}
+	if closeErr := unix.Close(fd); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return &fs.PathError{Op: "write", Path: path, Err: err}
+	}
+	return nil
+}
+
+func open(path string, flags int, mode fs.FileMode) (int, error) {
+	for {
+		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, uint32(mode.Perm()))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+		return fd, nil
+	}
+}
