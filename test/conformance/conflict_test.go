@@ -137,7 +137,7 @@ func TestSecondAdd(t *testing.T) {
 	}
 }
 
-// TestPredecessor adds a container anew whose former namespace has died, or is about to, without DEL.
+// TestPredecessor adds a container anew whose former namespace has died without DEL. As long as that lives it keeps its interface.
 func TestPredecessor(t *testing.T) {
 	for _, tt := range []struct{ name, config string }{
 		{"ptp", config("ptp", "net", `"ipMasq":true,`+static(2, ""))},
@@ -145,20 +145,27 @@ func TestPredecessor(t *testing.T) {
 		{"bridge", bridgeConfig("net", `"isGateway":true,"ipMasq":true,`+static(2, ""))},
 		{"bridge L2", bridgeConfig("net", `"ipam":{}`)},
 	} {
-		for _, state := range []string{"dead", "dying", "dead without a record"} {
-			t.Run(tt.name+" "+state, func(t *testing.T) {
+		for _, former := range []string{"dead", "alive", "dead without a record"} {
+			t.Run(tt.name+" "+former, func(t *testing.T) {
 				host.Need(t, "nft-inet-nat", "iptables-nft")
 				removeAtEnd(t, bridgeName)
 				before := host.Snapshot(t)
 				old := attach(t, tt.config, "again")
 				old.add(t)
-				if state != "dying" {
-					host.RemoveNetNS(t, old.netns)
+				a := attach(t, tt.config, "again")
+				if former == "alive" {
+					while := host.Snapshot(t)
+					if _, failure := a.tryAdd(t); failure == nil || failure.Code != state.CodeConflict || !strings.Contains(failure.Msg, old.netns) {
+						t.Fatalf("ADD in a second namespace: %v, want it to name %s", failure, old.netns)
+					}
+					a.gone(t)
+					host.Unchanged(t, while, stays("")...)
+					old.check(t)
 				}
-				if strings.HasSuffix(state, "record") {
+				host.RemoveNetNS(t, old.netns)
+				if strings.HasSuffix(former, "record") {
 					forget(t, old)
 				}
-				a := attach(t, tt.config, "again")
 				a.add(t)
 				a.check(t)
 				if strings.Contains(tt.config, "static") {
@@ -175,6 +182,56 @@ func TestPredecessor(t *testing.T) {
 		}
 	}
 }
+
+// TestHolder gives a second container an address that a first one has: the first keeps it.
+func TestHolder(t *testing.T) {
+	host.Need(t, "nft-inet-nat", "iptables-nft")
+	host.Internet(t)
+	for _, tt := range []struct{ name, config string }{
+		{"ptp", config("ptp", "net", static(2, ""))},
+		{"ptp nftables", config("ptp", "net", masquerades[1].keys+static(2, toAnywhere))},
+		{"ptp iptables", config("ptp", "net", masquerades[2].keys+static(2, toAnywhere))},
+		{"bridge", bridgeConfig("net", `"isGateway":true,`+masquerades[1].keys+static(2, toAnywhere))},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			removeAtEnd(t, bridgeName)
+			first, second := attach(t, tt.config, "first"), attach(t, tt.config, "second")
+			first.add(t)
+			works := func() {
+				t.Helper()
+				first.check(t)
+				for _, a := range [][2]string{{gateway4, "10.77.0.2"}, {gateway6, "fd00:77::2"}} {
+					host.Ping(t, first.netns, a[0])
+					host.Ping(t, "", a[1])
+				}
+				if strings.Contains(tt.config, "ipMasq") {
+					host.Ping(t, first.netns, host.Internet4)
+					host.Ping(t, first.netns, host.Internet6)
+				}
+			}
+			works()
+			before := host.Snapshot(t)
+			_, failure := second.tryAdd(t)
+			if failure == nil || failure.Code != state.CodeConflict || !strings.Contains(failure.Msg, "first") {
+				t.Errorf("ADD with an address that another container has: %v", failure)
+			}
+			second.gone(t)
+			works()
+			second.del(t)
+			works()
+			host.Unchanged(t, before, stays("")...)
+			// Whoever is dead has no claim, though its DEL is not seen.
+			host.RemoveNetNS(t, first.netns)
+			second.add(t)
+			second.check(t)
+			host.Ping(t, second.netns, gateway4)
+			host.Ping(t, "", "fd00:77::2")
+		})
+	}
+}
+
+// toAnywhere are the default routes.
+const toAnywhere = `{"dst":"0.0.0.0/0"},{"dst":"::/0"}`
 
 // TestPredecessorHoldsAddress: an address is given to an attachment once, and the refusal names it. DEL makes room.
 func TestPredecessorHoldsAddress(t *testing.T) {

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -211,6 +212,66 @@ func replaceNetNS(t *testing.T, path string) {
 		}
 	}
 	t.Log("the kernel gave no namespace the former one's number")
+}
+
+// TestEditedIPAM releases an address where it was allocated, whatever the configuration says of IPAM by now.
+func TestEditedIPAM(t *testing.T) {
+	for _, network := range []string{
+		config("ptp", "net", `"ipMasq":true,`+good),
+		bridgeConfig("net", `"isGateway":true,`+good),
+	} {
+		for _, tt := range []struct {
+			name string
+			ipam any
+		}{
+			{"another folder", map[string]string{"type": "host-local", "subnet": "10.77.0.0/24", "dataDir": t.TempDir()}},
+			{"another plugin", map[string]any{"type": "static", "addresses": []map[string]string{{"address": "10.99.0.9/24", "gateway": "10.99.0.1"}}}},
+			{"none", nil},
+		} {
+			for _, verb := range []cni.Verb{cni.VerbDel, cni.VerbGC} {
+				a := &attachment{config: network}
+				t.Run(a.plugin()+" "+string(verb)+" "+tt.name, func(t *testing.T) {
+					removeAtEnd(t, bridgeName)
+					stay, a := attach(t, network, "stays"), attach(t, network, "goes")
+					stay.add(t)
+					before := host.Snapshot(t)
+					a.add(t)
+					if verb == cni.VerbDel {
+						a.config = derive(t, network, "ipam", tt.ipam)
+						a.del(t)
+					} else {
+						gc(t, network, "ipam", tt.ipam, "cni.dev/valid-attachments", valid(stay))
+					}
+					a.gone(t)
+					host.Unchanged(t, before, stays("")...)
+					stay.check(t)
+				})
+			}
+		}
+	}
+}
+
+// TestLoopbackBefore: a loopback device that was up before ADD is nobody's to set down.
+func TestLoopbackBefore(t *testing.T) {
+	for _, up := range []bool{true, false} {
+		for _, withPrev := range []bool{true, false} {
+			a := attach(t, config("loopback", "net", ""), fmt.Sprintf("up-%v-%v", up, withPrev))
+			if up {
+				host.RunIn(t, a.netns, "ip", "link", "set", "lo", "up")
+			}
+			a.add(t)
+			a.check(t)
+			if !withPrev {
+				a.prev = nil
+			}
+			for range 2 {
+				a.del(t)
+				if got := host.Links(t, a.netns)["lo"].Up(); got != up {
+					t.Errorf("lo is up after DEL: %v, before ADD: %v", got, up)
+				}
+			}
+		}
+	}
 }
 
 // TestDelOfHostNamespace deletes an attachment whose path leads to the host's own namespace by now, as /proc/PID/ns/net may.

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -80,27 +81,36 @@ func covers(removed []string, key state.Key) bool {
 	})
 }
 
-// TestUndo lets the plan fail at its end, by a route through a gateway that is nowhere: all of it is taken back.
+// TestUndo lets the plan fail at its end, by a route through a gateway that is nowhere: the configuration is said to be at fault, and all
+// of the plan is taken back.
 func TestUndo(t *testing.T) {
 	for _, masq := range masquerades {
-		for _, tt := range []struct{ name, config string }{
-			{"ptp", config("ptp", "net", masq.keys+static(2, `{"dst":"10.99.0.0/16","gw":"10.98.0.1"}`))},
-			{"bridge", bridgeConfig("net", `"isDefaultGateway":true,`+masq.keys+static(2, `{"dst":"10.99.0.0/16","gw":"10.98.0.1"}`))},
-		} {
-			t.Run(tt.name+" "+masq.name, func(t *testing.T) {
-				if masq.need != "" {
-					host.Need(t, masq.need)
-				}
-				removeAtEnd(t, bridgeName)
-				before := host.Snapshot(t)
-				a := attach(t, tt.config, "failed")
-				_, failure := a.tryAdd(t)
-				if failure == nil || !strings.Contains(failure.Msg, "10.99.0.0/16 via 10.98.0.1") {
-					t.Fatalf("ADD: %v", failure)
-				}
-				a.gone(t)
-				host.Unchanged(t, before, stays(bridgeName)...)
-			})
+		for _, route := range [][2]string{{"10.99.0.0/16", "10.98.0.1"}, {"fd00:99::/32", "fd00:98::1"}} {
+			ipam := static(2, fmt.Sprintf(`{"dst":%q,"gw":%q}`, route[0], route[1]))
+			for _, tt := range []struct{ name, config string }{
+				{"ptp", config("ptp", "net", masq.keys+ipam)},
+				{"bridge", bridgeConfig("net", `"isDefaultGateway":true,`+masq.keys+ipam)},
+			} {
+				t.Run(tt.name+" "+masq.name+" "+route[0], func(t *testing.T) {
+					if masq.need != "" {
+						host.Need(t, masq.need)
+					}
+					removeAtEnd(t, bridgeName)
+					before := host.Snapshot(t)
+					a := attach(t, tt.config, "failed")
+					_, failure := a.tryAdd(t)
+					if failure == nil || failure.Code != cni.CodeInvalidConfig || !strings.Contains(failure.Msg, route[0]+" via "+route[1]) || !hinted(failure) {
+						t.Fatalf("ADD: %v", failure)
+					}
+					a.gone(t)
+					host.Unchanged(t, before, stays(bridgeName)...)
+				})
+			}
 		}
 	}
+}
+
+// hinted tells whether an error says more than what happened to whom: what to do.
+func hinted(failure *cni.Error) bool {
+	return !strings.HasPrefix(failure.Details, "plugin ") || strings.Contains(failure.Msg, "; ")
 }
