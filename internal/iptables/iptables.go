@@ -62,23 +62,23 @@ func names(f nftconn.Family, v Variant, verb string) []string {
 	return []string{tool + "-" + string(v) + "-" + verb, tool + "-" + verb}
 }
 
-// systemDirs are searched after PATH, because runtimes start plugins with a
-// short one, or none.
-func systemDirs() []string { return []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} }
+// folders are where the programs are looked for. PATH is not asked: runtimes
+// start plugins with a short one, or none, and a process that plugins are linked
+// into may have another for its own purposes.
+func folders() []string {
+	return []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin"}
+}
 
 func find(names []string) (string, error) {
 	for _, name := range names {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-		for _, dir := range systemDirs() {
+		for _, dir := range folders() {
 			path := filepath.Join(dir, name)
 			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 				return path, nil
 			}
 		}
 	}
-	return "", fmt.Errorf("%s: %w (neither in PATH nor in %s)", strings.Join(names, " or "), ErrMissing, strings.Join(systemDirs(), ", "))
+	return "", fmt.Errorf("%s: %w (not in %s)", strings.Join(names, " or "), ErrMissing, strings.Join(folders(), ", "))
 }
 
 func run(ctx context.Context, ns *netns.NS, names []string, stdin string, args ...string) (string, error) {
@@ -90,6 +90,7 @@ func run(ctx context.Context, ns *netns.NS, names []string, stdin string, args .
 	err = ns.Visit(func() error {
 		// The child starts on this thread and so in its namespace.
 		cmd := exec.CommandContext(ctx, path, args...)
+		cmd.Env = []string{"PATH=" + strings.Join(folders(), ":")} // they may start modprobe
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
 		return cmd.Run()
 	})

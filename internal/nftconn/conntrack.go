@@ -51,7 +51,9 @@ func (c *Conn) FlushConntrack(ctx context.Context, addrs []netip.Addr) error {
 	if len(addrs) == 0 {
 		return nil
 	}
-	if err := c.open(ctx); err != nil {
+	if err := c.open(ctx); errors.Is(err, ErrUnsupported) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	var v4, v6 []netip.Addr

@@ -2,13 +2,19 @@ package nftconn
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
+	"github.com/plumb-cni/plumb/internal/netns"
 	"github.com/plumb-cni/plumb/test/host"
+	"golang.org/x/sys/unix"
 )
 
 // flows lists what conntrack -L says of a protocol: "src>dst" of both directions.
@@ -82,6 +88,56 @@ func TestFlushConntrack(t *testing.T) {
 
 // TestOldKernels take a filter in a request to delete for a tuple, and must find it incomplete rather than flush all: what they
 // would look at, the tuple, is what this kernel refuses without a filter.
+// TestNoNetfilter: a kernel that doesn't know nfnetlink has no connections to forget.
+func TestNoNetfilter(t *testing.T) {
+	done := make(chan error, 2)
+	go func() {
+		runtime.LockOSThread() // for good: the filter stays with the thread
+		done <- refuseNetfilter()
+		ns, err := netns.Current()
+		if err != nil {
+			done <- err
+			return
+		}
+		defer ns.Close()
+		var c *Conn
+		if c, err = Dial(ns); err == nil {
+			if _, err = c.Read(context.Background()); !errors.Is(err, ErrUnsupported) {
+				err = fmt.Errorf("read: %v", err)
+			} else {
+				err = c.FlushConntrack(context.Background(), []netip.Addr{addr})
+			}
+		}
+		done <- err
+	}()
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// refuseNetfilter has the kernel answer this thread that it knows no nfnetlink (seccomp(2)).
+func refuseNetfilter() error {
+	const load, jumpIfEqual, answer = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET | unix.BPF_K
+	low := uint32(16) // of the arguments' 8 bytes each, after number, architecture and instruction pointer
+	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
+		low += 4
+	}
+	filter := []unix.SockFilter{
+		{Code: load, K: 0},
+		{Code: jumpIfEqual, K: unix.SYS_SOCKET, Jf: 5},
+		{Code: load, K: low},
+		{Code: jumpIfEqual, K: unix.AF_NETLINK, Jf: 3},
+		{Code: load, K: low + 16},
+		{Code: jumpIfEqual, K: unix.NETLINK_NETFILTER, Jf: 1},
+		{Code: answer, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPROTONOSUPPORT)},
+		{Code: answer, K: unix.SECCOMP_RET_ALLOW},
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
+}
+
 func TestOldKernels(t *testing.T) {
 	c := dial(t)
 	if err := c.open(context.Background()); err != nil {

@@ -57,7 +57,10 @@ func (k Kind) Remove(ctx context.Context, kernel *state.Kernel, obj state.Object
 		chains, queries = append(chains, q), append(queries, q)
 	}
 	var errs []error
-	err = removeElements(ctx, conn, tag, addrs, queries...)
+	elements, err := readOwned(ctx, conn, tag, addrs, queries...)
+	if err == nil {
+		err = elements.remove(ctx, conn)
+	}
 	if !errors.Is(err, nftconn.ErrUnsupported) {
 		errs = append(errs, err)
 	}

@@ -461,55 +461,72 @@ func (m Masquerade) diffElements(ctx context.Context, r nftconn.Reader) (drifts 
 	return drifts, mine, nil
 }
 
-// removeElements removes the elements of addresses that carry a tag, or, if
-// addrs is nil, of all addresses whose elements do. It also answers other
-// queries, which saves their round trip.
-func removeElements(ctx context.Context, c *nftconn.Conn, tag string, addrs []netip.Addr, others ...nftconn.Query) error {
+// An owned is the elements of addresses that carry a tag, or, if addrs is nil,
+// of all addresses whose elements do.
+type owned struct {
+	tag    string
+	addrs  []netip.Addr
+	tables *tables
+	mine   []entry // those of the addresses alone
+}
+
+// readOwned looks them up, and answers other queries in the same round trip.
+func readOwned(ctx context.Context, r nftconn.Reader, tag string, addrs []netip.Addr, others ...nftconn.Query) (*owned, error) {
+	var want []entry
+	for _, a := range addrs {
+		a = a.Unmap()
+		want = append(want, entry{hidden(nftconn.FamilyOf(a)), a.AsSlice()})
+	}
+	var all []*nftconn.ElementsQuery
+	if addrs == nil {
+		for _, f := range families() {
+			q := &nftconn.ElementsQuery{Map: hidden(f)}
+			all, others = append(all, q), append(others, q)
+		}
+	}
+	t, err := readTables(ctx, r, want, others...)
+	if err != nil {
+		return nil, err
+	}
+	o := &owned{tag: tag, addrs: addrs, tables: t}
+	for _, q := range t.entries {
+		if q.Element != nil && q.Element.Comment == tag {
+			o.mine = append(o.mine, entry{q.Map, q.Key})
+		}
+	}
+	for _, q := range all {
+		for _, e := range q.Elements {
+			if e.Comment == tag {
+				o.mine = append(o.mine, entry{q.Map, e.Key})
+			}
+		}
+	}
+	return o, nil
+}
+
+// remove removes them. Where others change the tables meanwhile it reads again.
+func (o *owned) remove(ctx context.Context, c *nftconn.Conn) error {
 	for attempt := range attempts {
-		if err := pause(ctx, attempt); err != nil {
-			return err
-		}
-		var want []entry
-		var all []*nftconn.ElementsQuery
-		for _, a := range addrs {
-			a = a.Unmap()
-			want = append(want, entry{hidden(nftconn.FamilyOf(a)), a.AsSlice()})
-		}
-		if addrs == nil {
-			for _, f := range families() {
-				q := &nftconn.ElementsQuery{Map: hidden(f)}
-				all, others = append(all, q), append(others, q)
+		if attempt > 0 {
+			err := pause(ctx, attempt)
+			if err == nil {
+				o, err = readOwned(ctx, c, o.tag, o.addrs)
+			}
+			if err != nil {
+				return err
 			}
 		}
-		t, err := readTables(ctx, c, want, others...)
-		if err != nil {
-			return err
-		}
-		others = nil
-		var mine []entry
-		for _, q := range t.entries {
-			if q.Element != nil && q.Element.Comment == tag {
-				mine = append(mine, entry{q.Map, q.Key})
-			}
-		}
-		for _, q := range all {
-			for _, e := range q.Elements {
-				if e.Comment == tag {
-					mine = append(mine, entry{q.Map, e.Key})
-				}
-			}
-		}
-		if mine == nil {
+		if o.mine == nil {
 			return nil
 		}
-		more, err := t.pairs(ctx, c, mine, func(comment string) bool { return comment == tag })
+		more, err := o.tables.pairs(ctx, c, o.mine, func(comment string) bool { return comment == o.tag })
 		if err != nil {
 			return err
 		}
 		// Guarded, because an address may get a new owner at any time.
 		var tx nftconn.Tx
-		tx.Guard(t.gen)
-		for _, e := range append(mine, more...) {
+		tx.Guard(o.tables.gen)
+		for _, e := range append(o.mine, more...) {
 			tx.DeleteElements(e.in, e.key)
 		}
 		if err := c.Commit(ctx, &tx); !errors.Is(err, nftconn.ErrChanged) {
@@ -517,4 +534,14 @@ func removeElements(ctx context.Context, c *nftconn.Conn, tag string, addrs []ne
 		}
 	}
 	return errContention
+}
+
+// removeElements removes the elements of addresses that carry a tag, or, if
+// addrs is nil, of all addresses whose elements do.
+func removeElements(ctx context.Context, c *nftconn.Conn, tag string, addrs []netip.Addr) error {
+	o, err := readOwned(ctx, c, tag, addrs)
+	if err != nil {
+		return err
+	}
+	return o.remove(ctx, c)
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/plumb-cni/plumb/internal/nftconn"
@@ -15,18 +17,46 @@ import (
 	"github.com/plumb-cni/plumb/test/host"
 )
 
-// variant makes the iptables programs of a variant, nft or legacy, those that PATH leads to.
+// variant makes the iptables programs of a variant, nft or legacy, the host's choice until the test ends.
 func variant(t testing.TB, name string) {
 	t.Helper()
-	dir := t.TempDir()
-	for _, family := range []string{"ip", "ip6"} {
-		for _, verb := range []string{"", "-save", "-restore"} {
-			if err := os.Symlink("/usr/sbin/"+family+"tables-"+name+verb, filepath.Join(dir, family+"tables"+verb)); err != nil {
-				t.Fatal(err)
-			}
+	const dir = "/etc/alternatives"
+	chosen := make(map[string]string)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if to, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil { // there is a README
+			chosen[e.Name()] = to
 		}
 	}
-	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	for _, family := range []string{"ip", "ip6"} {
+		for _, verb := range []string{"", "-save", "-restore"} {
+			chosen[family+"tables"+verb] = "/usr/sbin/" + family + "tables-" + name + verb
+		}
+	}
+	cover(t, dir)
+	for link, to := range chosen {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// cover makes a folder of the host empty until the test ends or the function returned is called.
+func cover(t testing.TB, dir string) (uncover func()) {
+	t.Helper()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	uncover = sync.OnceFunc(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(uncover)
+	return uncover
 }
 
 // long is an owner whose reference comment does not fit.
@@ -198,9 +228,9 @@ func TestNoPrograms(t *testing.T) {
 		script, _ := m.script(f, chainState{})
 		host.Run(t, "sh", "-c", fmt.Sprintf("%stables-nft-restore --noflush <<'EOF'\n%sEOF", f, script))
 	}
-	t.Setenv("PATH", "")
+	uncover := cover(t, "/usr/sbin")
 	remove(t, k, Key(o), o)
-	t.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+	uncover()
 	empty(t)
 }
 

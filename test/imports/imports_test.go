@@ -143,6 +143,7 @@ func sibling(path string) string {
 // forbidden are the parts of a process that belong to whoever started it.
 var forbidden = map[string][]string{
 	"os":      {"Stdout", "Stdin", "Args", "Getenv", "LookupEnv", "Environ", "Setenv", "Getwd", "Chdir", "Exit"},
+	"exec":    {"LookPath"},
 	"syscall": {"Umask"},
 	"unix":    {"Umask", "Unshare"},
 	"fmt":     {"Print", "Printf", "Println"},
@@ -170,6 +171,9 @@ func TestNoStateOfTheProcess(t *testing.T) {
 					if d.Recv == nil && d.Name.Name == "init" {
 						t.Errorf("%s: init", set.Position(d.Pos()))
 					}
+					if inherits(d) {
+						t.Errorf("%s: %s starts a program and doesn't set its Env", set.Position(d.Pos()), d.Name.Name)
+					}
 				case *ast.GenDecl:
 					if d.Tok == token.VAR {
 						for _, s := range d.Specs {
@@ -193,6 +197,25 @@ func TestNoStateOfTheProcess(t *testing.T) {
 	if files < 30 {
 		t.Errorf("only %d files", files)
 	}
+}
+
+// inherits tells whether a function makes a command and leaves it the environment of the process.
+func inherits(f *ast.FuncDecl) bool {
+	command, env := false, false
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.SelectorExpr:
+			of, ok := n.X.(*ast.Ident)
+			command = command || ok && of.Name == "exec" && strings.HasPrefix(n.Sel.Name, "Command")
+		case *ast.AssignStmt:
+			for _, to := range n.Lhs {
+				s, ok := to.(*ast.SelectorExpr)
+				env = env || ok && s.Sel.Name == "Env"
+			}
+		}
+		return true
+	})
+	return command && !env
 }
 
 // constant tells whether a variable is one in name only: a guard of the compiler's, an error's identity, or what a package can't
