@@ -34,14 +34,16 @@ func (d *Def[C]) del(ctx context.Context, s *session) error {
 	if err != nil {
 		return errors.Join(unread, err)
 	}
+	var computed []state.Object
 	if d.Footprint != nil {
-		for _, key := range d.Footprint(c, s.Request, distinct(append(held, s.previousAddresses()...))) {
+		for _, key := range d.Footprint(c, s.Request, distinct(slices.Concat(held, s.previousAddresses()))) {
 			if !slices.ContainsFunc(objects, func(o state.Object) bool { return o.Key == key }) {
-				objects = append(objects, state.Object{Key: key})
+				computed = append(computed, state.Object{Key: key})
 			}
 		}
 	}
-	return errors.Join(unread, d.remove(ctx, s, k, objects, held))
+	// Removal goes backward: what is recorded first.
+	return errors.Join(unread, d.remove(ctx, s, k, append(computed, objects...), held))
 }
 
 // held returns the addresses that are known to be the attachment's: by its

@@ -339,6 +339,7 @@ func TestSignal(t *testing.T) {
 		if _, err := stderr.Read(ready); err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(200 * time.Millisecond) // signals are not caught at once
 		// Its caller is gone too: the log line of the undo must not kill it.
 		stderr.Close()
 		if err := cmd.Process.Signal(sig); err != nil {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/plumb-cni/plumb/cni"
 )
@@ -60,16 +61,22 @@ func OS() Environment {
 // with 1. The parameter about is the version to report, "v1.9.1+plumb.0.1.0";
 // observe is Environment.Observe and may be nil.
 func Main(h Handler, about string, observe func(context.Context, *cni.Request, error)) {
-	ctx := context.Background()
-	if verb := cni.Verb(os.Getenv("CNI_COMMAND")); verb != "" && verb != cni.VerbVersion {
-		// Only where there may be something to undo, and for good: it takes
-		// the Go runtime a tenth of an ADD each to begin and to stop.
-		ctx, _ = Signals(ctx)
-	}
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(signalDelay, func() {
+		caught, _ := Signals(ctx)
+		<-caught.Done()
+		cancel()
+	})
 	env := OS()
 	env.Observe = observe
 	os.Exit(Serve(ctx, h, env, about))
 }
+
+// signalDelay is how long a call goes on before signals are caught. An ordinary
+// one is over by then, and catching takes the Go runtime a tenth of an ADD. One
+// that is killed before leaves what its DEL finds; one that waits for
+// something, an IPAM plugin or a lock, gets to undo what it did.
+const signalDelay = 20 * time.Millisecond
 
 // Signals returns a context that SIGTERM or SIGINT cancels, so that an ADD
 // that is told to stop undoes what it did instead of leaving it half done.

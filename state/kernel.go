@@ -145,7 +145,7 @@ func (k *Kernel) In(ns NS, f func() error) error {
 	if err != nil {
 		return err
 	}
-	return n.Visit(f)
+	return n.Do(f)
 }
 
 // Reader returns the kernel for reading only.

@@ -87,7 +87,7 @@ func run(ctx context.Context, ns *netns.NS, names []string, stdin string, args .
 		return "", err
 	}
 	var stdout, stderr bytes.Buffer
-	err = ns.Visit(func() error {
+	err = ns.Do(func() error {
 		// The child starts on this thread and so in its namespace.
 		cmd := exec.CommandContext(ctx, path, args...)
 		cmd.Env = []string{"PATH=" + strings.Join(folders(), ":")} // they may start modprobe

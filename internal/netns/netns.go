@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,9 +19,6 @@ var ErrGone = errors.New("no network namespace there")
 type NS struct {
 	fd   int
 	path string
-
-	mu     sync.Mutex
-	inside chan func(error) // to the thread of Do; nil before the first call
 }
 
 // An ID identifies a namespace while it lives: the device and inode of its
@@ -71,56 +67,38 @@ func (n *NS) ID() (ID, error) {
 	return ID{Dev: uint64(st.Dev), Inode: st.Ino}, nil
 }
 
-// Close releases the descriptor and ends the thread of Do. It is called once.
-func (n *NS) Close() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.inside != nil {
-		close(n.inside)
-		n.inside = nil
-	}
-	return unix.Close(n.fd)
-}
+// Close releases the descriptor.
+func (n *NS) Close() error { return unix.Close(n.fd) }
 
-// Do calls f on a thread that is in the namespace, one call at a time. The
-// thread is the same for all calls and ends with Close, so that no other code
-// can find itself in the namespace; f must not start goroutines that rely on
-// it, nor call Do.
+// Do calls f with the calling thread in the namespace. f must not start
+// goroutines that rely on it.
+//
+// A thread that can't return, which takes a change of privileges in between, is
+// never given back: Do panics with the goroutine locked to it, and the thread
+// ends with the goroutine.
 func (n *NS) Do(f func() error) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.inside == nil {
-		n.inside = make(chan func(error))
-		go n.serve(n.inside)
-	}
-	done := make(chan error, 1)
-	n.inside <- func(entered error) {
-		if entered != nil {
-			done <- fmt.Errorf("enter namespace %s: %w", n.path, entered)
-			return
-		}
-		done <- f()
-	}
-	return <-done
+	runtime.LockOSThread()
+	err := n.enter(f)
+	runtime.UnlockOSThread() // not deferred: not after a panic in leave
+	return err
 }
 
-// serve calls what it is sent within the namespace.
-func (n *NS) serve(calls <-chan func(error)) {
-	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-	if unix.Gettid() == unix.Getpid() {
-		// The process's first thread can't end, and would hold the namespace
-		// for as long as the process lives. Keep it busy while another goes.
-		defer runtime.UnlockOSThread()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			n.serve(calls)
-		}()
-		<-done
-		return
+// enter does it on a thread that is locked.
+func (n *NS) enter(f func() error) error {
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open own namespace: %w", err)
 	}
-	entered := unix.Setns(n.fd, unix.CLONE_NEWNET)
-	for call := range calls {
-		call(entered)
+	defer unix.Close(home)
+	if err := unix.Setns(n.fd, unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter namespace %s: %w", n.path, err)
+	}
+	defer leave(home)
+	return f()
+}
+
+func leave(home int) {
+	if err := unix.Setns(home, unix.CLONE_NEWNET); err != nil {
+		panic(fmt.Sprintf("return to own namespace: %v", err))
 	}
 }

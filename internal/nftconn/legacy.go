@@ -77,7 +77,7 @@ func (c *Conn) Legacy(ctx context.Context, family Family, table string) (t Legac
 		return t, err
 	}
 	l := legacyLayout(family)
-	err = c.ns.Visit(func() error {
+	err = c.ns.Do(func() error {
 		// Asking for a table makes it; so look first whether it is there.
 		names, err := os.ReadFile("/proc/thread-self/net/" + l.names)
 		if errors.Is(err, fs.ErrNotExist) {

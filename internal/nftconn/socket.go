@@ -25,7 +25,7 @@ const receiveLen = 64 << 10
 
 func openSocket(ns *netns.NS) (*socket, error) {
 	s := &socket{fd: -1, buf: make([]byte, receiveLen)}
-	err := ns.Visit(func() (err error) {
+	err := ns.Do(func() (err error) {
 		s.fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
 		return err
 	})

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/plumb-cni/plumb/internal/smallfile"
 	"github.com/plumb-cni/plumb/plugin"
 )
 
@@ -24,7 +25,7 @@ func Destination(fromEnvironment, settingsFile string) (string, error) {
 	if fromEnvironment != "" {
 		return fromEnvironment, nil
 	}
-	data, err := os.ReadFile(settingsFile)
+	data, err := smallfile.Read(settingsFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
