@@ -20,11 +20,9 @@ const (
 	CodeLimited             Code = 51 // STATUS: cannot serve ADD, and existing containers suffer
 )
 
-// Codes that the specification doesn't know, with the reference's numbers.
-const (
-	CodeInvalidNetNS Code = 8   // CNI_NETNS is the plugin's own namespace
-	CodeInternal     Code = 999 // an error without a code of its own
-)
+// CodeInternal is of an error without a code of its own. The specification
+// doesn't know it; the number is the reference's.
+const CodeInternal Code = 999
 
 // Error describes the code in words, for a Code that stands alone.
 func (c Code) Error() string { return fmt.Sprintf("%s (CNI error code %d)", c.words(), uint(c)) }
@@ -45,8 +43,6 @@ func (c Code) words() string {
 		return "undecodable content"
 	case CodeInvalidConfig:
 		return "invalid network configuration"
-	case CodeInvalidNetNS:
-		return "invalid network namespace"
 	case CodeTryAgain:
 		return "try again later"
 	case CodeUnavailable:
