@@ -19,7 +19,6 @@ type Link struct {
 	MTU     int
 	Alias   string
 	Up      bool // administratively
-	Running bool // operational state up or unknown
 	Promisc int  // how many asked for promiscuous mode
 	Master  int  // index of the bridge or VRF, 0 for none
 
@@ -61,8 +60,7 @@ func (c *Conn) Known(name string) (*Link, error) {
 	return c.Link(name)
 }
 
-// forget drops what is known of a link that is about to change its name or to
-// go.
+// forget drops what is known of a link that is about to go.
 func (c *Conn) forget(index int) {
 	maps.DeleteFunc(c.known, func(_ string, l *Link) bool { return l.Index == index })
 }
@@ -123,8 +121,6 @@ func parseLink(msg []byte) (*Link, error) {
 			l.MTU = num(v)
 		case unix.IFLA_IFALIAS:
 			l.Alias = text(v)
-		case unix.IFLA_OPERSTATE:
-			l.Running = v[0] == operUp || v[0] == operUnknown
 		case unix.IFLA_PROMISCUITY:
 			l.Promisc = num(v)
 		case unix.IFLA_MASTER:
@@ -139,12 +135,6 @@ func parseLink(msg []byte) (*Link, error) {
 	})
 	return l, err
 }
-
-// Operational states of RFC 2863 as the kernel numbers them.
-const (
-	operUnknown = 0
-	operUp      = 6
-)
 
 func parseLinkInfo(l *Link, info []byte) {
 	var slaveKind string
@@ -245,26 +235,18 @@ func (c *Conn) AddBridge(e End, mtu int) error {
 type Change struct {
 	Up       *bool
 	Promisc  *bool
-	Name     *string
 	Alias    *string
 	MAC      net.HardwareAddr
-	MTU      *int
-	Master   *int
-	NS       *netns.NS // move there
-	Hairpin  *bool     // of a bridge port
-	Isolated *bool     // of a bridge port
+	Hairpin  *bool // of a bridge port
+	Isolated *bool // of a bridge port
 
 	// NoIPv6Address stops the kernel from giving the link a link-local
 	// address; it is ignored where the kernel has no IPv6.
 	NoIPv6Address bool
 }
 
-// SetLink changes a link. The error matches ErrNotFound if it is gone, and
-// ErrExists if the new name is taken.
+// SetLink changes a link. The error matches ErrNotFound if it is gone.
 func (c *Conn) SetLink(index int, ch Change) error {
-	if ch.Name != nil || ch.NS != nil {
-		c.forget(index)
-	}
 	err := c.setLink(index, ch)
 	if err != nil && ch.NoIPv6Address {
 		// Without IPv6 the kernel refuses the whole message.
@@ -285,23 +267,11 @@ func (c *Conn) setLink(index int, ch Change) error {
 	flags(h, ch.Promisc, unix.IFF_PROMISC)
 	data := []nl.NetlinkRequestData{h}
 	add := func(a *nl.RtAttr) { data = append(data, a) }
-	if ch.Name != nil {
-		add(str(unix.IFLA_IFNAME, *ch.Name))
-	}
 	if ch.Alias != nil {
 		add(attr(unix.IFLA_IFALIAS, []byte(*ch.Alias)))
 	}
 	if ch.MAC != nil {
 		add(attr(unix.IFLA_ADDRESS, ch.MAC))
-	}
-	if ch.MTU != nil {
-		add(u32(unix.IFLA_MTU, uint32(*ch.MTU)))
-	}
-	if ch.Master != nil {
-		add(u32(unix.IFLA_MASTER, uint32(*ch.Master)))
-	}
-	if ch.NS != nil {
-		add(u32(unix.IFLA_NET_NS_FD, uint32(ch.NS.FD())))
 	}
 	if ch.Hairpin != nil || ch.Isolated != nil {
 		info := attr(unix.IFLA_LINKINFO, nil)
