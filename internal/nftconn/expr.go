@@ -96,18 +96,14 @@ func (x Cmp) encode(e *encoder) (string, func()) {
 
 // Lookup ends the rule for packets whose registers are no key of a map or set.
 type Lookup struct {
-	Map     string
-	Reg     uint32 // the first of the key's
-	Verdict bool   // the map's verdict is taken
+	Map string
+	Reg uint32 // the first of the key's
 }
 
 func (x Lookup) encode(e *encoder) (string, func()) {
 	return "lookup", func() {
 		e.str(unix.NFTA_LOOKUP_SET, x.Map)
 		e.u32(unix.NFTA_LOOKUP_SREG, x.Reg)
-		if x.Verdict {
-			e.u32(unix.NFTA_LOOKUP_DREG, unix.NFT_REG_VERDICT)
-		}
 	}
 }
 
@@ -266,9 +262,8 @@ func (r *Rule) decodeExpr(name string, a [16][]byte) {
 		value, _ := decodeData(a[unix.NFTA_CMP_DATA])
 		x = Cmp{Op: Op(getU32(a[unix.NFTA_CMP_OP])), Reg: getU32(a[unix.NFTA_CMP_SREG]), Data: value}
 	case "lookup":
-		dreg := a[unix.NFTA_LOOKUP_DREG]
-		if (dreg == nil || getU32(dreg) == unix.NFT_REG_VERDICT) && getU32(a[unix.NFTA_LOOKUP_FLAGS]) == 0 {
-			x = Lookup{Map: getString(a[unix.NFTA_LOOKUP_SET]), Reg: getU32(a[unix.NFTA_LOOKUP_SREG]), Verdict: dreg != nil}
+		if a[unix.NFTA_LOOKUP_DREG] == nil && getU32(a[unix.NFTA_LOOKUP_FLAGS]) == 0 {
+			x = Lookup{Map: getString(a[unix.NFTA_LOOKUP_SET]), Reg: getU32(a[unix.NFTA_LOOKUP_SREG])}
 		}
 	case "immediate":
 		if _, verdict := decodeData(a[unix.NFTA_IMMEDIATE_DATA]); verdict != nil {

@@ -56,9 +56,12 @@ func TestLegacy(t *testing.T) {
 					get  func() (fmt.Stringer, bool)
 				}{
 					{"from", func() (fmt.Stringer, bool) { p, ok := r.Source(); return p, ok }},
-					{"not from", func() (fmt.Stringer, bool) { p, ok := r.NotSource(); return p, ok }},
+					{"not from", func() (fmt.Stringer, bool) { p, ok := r.matched(sourceOffset4, sourceOffset6, NotEqual); return p, ok }},
 					{"to", func() (fmt.Stringer, bool) { p, ok := r.Destination(); return p, ok }},
-					{"not to", func() (fmt.Stringer, bool) { p, ok := r.NotDestination(); return p, ok }},
+					{"not to", func() (fmt.Stringer, bool) {
+						p, ok := r.matched(destinationOffset4, destinationOffset6, NotEqual)
+						return p, ok
+					}},
 				} {
 					if p, ok := m.get(); ok {
 						line += " " + m.name + " " + p.String()

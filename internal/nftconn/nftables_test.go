@@ -17,7 +17,7 @@ import (
 
 var (
 	own     = Own()
-	verdict = Map{Table: own, Name: "v4", Key: []Type{IPv4Addr}, Data: []Type{VerdictType}}
+	sources = Map{Table: own, Name: "v4", Key: []Type{IPv4Addr}}
 	ports   = Map{Table: own, Name: "ports", Key: []Type{Protocol, IPv4Addr, Service}, Data: []Type{IPv4Addr, Service}}
 	members = Map{Table: own, Name: "members", Key: []Type{IPv6Addr}}
 
@@ -26,12 +26,12 @@ var (
 		Exprs:   slices.Concat(OfFamily(IPv4), DestinationNotIn(netip.MustParsePrefix("10.1.0.0/20")), []Expr{Masquerade{}}),
 	}}}
 	base = Chain{Table: own, Name: "base", Hook: &Hook{Type: "nat", Point: Postrouting, Priority: SrcNAT}, Rules: []Rule{
-		{Exprs: append(OfFamily(IPv4), SourceAddr(IPv4), Lookup{Map: "v4", Reg: Reg, Verdict: true})},
+		{Exprs: append(OfFamily(IPv4), SourceAddr(IPv4), Lookup{Map: "v4", Reg: Reg}, Verdict{Code: Jump, Chain: subnet.Name})},
 		{Exprs: append(OfFamily(IPv6), DestinationAddr(IPv6), Cmp{Op: Equal, Reg: Reg, Data: netip.MustParseAddr("ff02::1").AsSlice()}, Verdict{Code: Return})},
 	}}
 
 	addr = netip.MustParseAddr("10.1.2.3")
-	jump = Element{Key: addr.AsSlice(), Verdict: &Verdict{Code: Jump, Chain: subnet.Name}, Comment: "plumb:net/id/eth0"}
+	mine = Element{Key: addr.AsSlice(), Comment: "plumb:net/id/eth0"}
 	port = Element{
 		Key:     Concat([]byte{6}, netip.MustParseAddr("192.0.2.1").AsSlice(), binary.BigEndian.AppendUint16(nil, 8080)),
 		Data:    Concat(addr.AsSlice(), binary.BigEndian.AppendUint16(nil, 80)),
@@ -42,12 +42,12 @@ var (
 func schema() *Tx {
 	var tx Tx
 	tx.AddTable(own)
-	for _, m := range []Map{verdict, ports, members} {
+	for _, m := range []Map{sources, ports, members} {
 		tx.AddMap(m)
 	}
 	tx.SetChain(subnet)
 	tx.SetChain(base)
-	tx.AddElements(verdict, jump)
+	tx.AddElements(sources, mine)
 	tx.AddElements(ports, port)
 	tx.AddElements(members, Element{Key: netip.MustParseAddr("fd00::1").AsSlice()})
 	return &tx
@@ -74,9 +74,9 @@ func TestNFTReads(t *testing.T) {
 	c := dial(t)
 	commit(t, c, schema())
 	want := `table inet plumb {
-	map v4 {
-		type ipv4_addr : verdict
-		elements = { 10.1.2.3 comment "plumb:net/id/eth0" : jump subnet-10.1.0.0/20 }
+	set v4 {
+		type ipv4_addr
+		elements = { 10.1.2.3 comment "plumb:net/id/eth0" }
 	}
 
 	map ports {
@@ -95,7 +95,7 @@ func TestNFTReads(t *testing.T) {
 
 	chain base {
 		type nat hook postrouting priority srcnat; policy accept;
-		ip saddr vmap @v4
+		ip saddr @v4 jump subnet-10.1.0.0/20
 		ip6 daddr ff02::1 return
 	}
 }
@@ -120,7 +120,7 @@ func TestRead(t *testing.T) {
 	c := dial(t)
 	absent := []Query{
 		&TableQuery{Table: own}, &ChainQuery{Table: own, Name: "base"}, &MapsQuery{Table: own}, &RulesQuery{Table: own},
-		&ElementQuery{Map: verdict, Key: jump.Key}, &ElementsQuery{Map: verdict},
+		&ElementQuery{Map: sources, Key: mine.Key}, &ElementsQuery{Map: sources},
 	}
 	read(t, c, absent...)
 	if absent[0].(*TableQuery).Found || absent[1].(*ChainQuery).Found || absent[2].(*MapsQuery).Names != nil || absent[4].(*ElementQuery).Element != nil {
@@ -133,12 +133,12 @@ func TestRead(t *testing.T) {
 	chain := &ChainQuery{Table: own, Name: base.Name}
 	sub := &ChainQuery{Table: own, Name: subnet.Name}
 	baseRules, subRules, maps := &RulesQuery{Table: own, Chain: base.Name}, &RulesQuery{Table: own, Chain: subnet.Name}, &MapsQuery{Table: own}
-	one, other, none := &ElementQuery{Map: verdict, Key: jump.Key}, &ElementQuery{Map: ports, Key: port.Key}, &ElementQuery{Map: verdict, Key: []byte{1, 2, 3, 4}}
+	one, other, none := &ElementQuery{Map: sources, Key: mine.Key}, &ElementQuery{Map: ports, Key: port.Key}, &ElementQuery{Map: sources, Key: []byte{1, 2, 3, 4}}
 	read(t, c, table, one, other, none)
 	if got := c.RoundTrips() - trips; got != 1 {
 		t.Errorf("%d round trips to get four objects", got)
 	}
-	all, rules := &ElementsQuery{Map: verdict}, &RulesQuery{Table: own}
+	all, rules := &ElementsQuery{Map: sources}, &RulesQuery{Table: own}
 	read(t, c, chain, sub, all, rules, baseRules, subRules, maps)
 	if !table.Found || table.Dormant {
 		t.Errorf("table: %+v", table)
@@ -153,16 +153,15 @@ func TestRead(t *testing.T) {
 	if !slices.Equal(maps.Names, []string{"members", "ports", "v4"}) {
 		t.Errorf("maps %q", maps.Names)
 	}
-	for _, e := range []struct{ got, want *Element }{{one.Element, &jump}, {other.Element, &port}, {&all.Elements[0], &jump}} {
-		if e.got == nil || !bytes.Equal(e.got.Key, e.want.Key) || !bytes.Equal(e.got.Data, e.want.Data) || e.got.Comment != e.want.Comment ||
-			(e.want.Verdict != nil && *e.got.Verdict != *e.want.Verdict) {
+	for _, e := range []struct{ got, want *Element }{{one.Element, &mine}, {other.Element, &port}, {&all.Elements[0], &mine}} {
+		if e.got == nil || !bytes.Equal(e.got.Key, e.want.Key) || !bytes.Equal(e.got.Data, e.want.Data) || e.got.Comment != e.want.Comment {
 			t.Errorf("element: %+v, want %+v", e.got, e.want)
 		}
 	}
 	if none.Element != nil || len(all.Elements) != 1 || len(rules.Rules) != 3 {
 		t.Errorf("%v %v %v", none, all, rules)
 	}
-	if p, ok := subRules.Rules[0].NotDestination(); !ok || p != netip.MustParsePrefix("10.1.0.0/20") || subRules.Rules[0].Target() != "MASQUERADE" {
+	if p, ok := subRules.Rules[0].matched(destinationOffset4, destinationOffset6, NotEqual); !ok || p != netip.MustParsePrefix("10.1.0.0/20") || subRules.Rules[0].Target() != "MASQUERADE" {
 		t.Errorf("rule leaves %v with %s", p, subRules.Rules[0].Target())
 	}
 }
@@ -192,7 +191,7 @@ func TestReadOthers(t *testing.T) {
 		{nat.Rules[0], "10.9.8.7/32", "10.9.0.0/17", "", "MASQUERADE", "hi"},
 	} {
 		from, _ := x.rule.Source()
-		to, _ := x.rule.NotDestination()
+		to, _ := x.rule.matched(destinationOffset4, destinationOffset6, NotEqual)
 		if from.String() != x.from || to.String() != x.to || x.rule.Jump() != x.jump || x.rule.Target() != x.target || x.rule.Comment != x.comment {
 			t.Errorf("rule %+v", x.rule)
 		}
@@ -210,12 +209,12 @@ func TestRefusals(t *testing.T) {
 		want error
 		op   string
 	}{
-		{"element twice", func(tx *Tx) { tx.AddElements(verdict, jump) }, fs.ErrExist, "add element inet plumb v4 10.1.2.3"},
-		{"element not there", func(tx *Tx) { tx.DeleteElements(verdict, []byte{9, 9, 9, 9}) }, fs.ErrNotExist, "delete element inet plumb v4 9.9.9.9"},
+		{"element twice", func(tx *Tx) { tx.AddElements(sources, mine) }, fs.ErrExist, "add element inet plumb v4 10.1.2.3"},
+		{"element not there", func(tx *Tx) { tx.DeleteElements(sources, []byte{9, 9, 9, 9}) }, fs.ErrNotExist, "delete element inet plumb v4 9.9.9.9"},
 		{"chain in use", func(tx *Tx) { tx.DeleteChain(own, subnet.Name) }, nil, "delete chain inet plumb subnet-10.1.0.0/20: device or resource busy"},
 		{"jump to nowhere", func(tx *Tx) {
-			tx.AddElements(verdict, Element{Key: []byte{1, 1, 1, 1}, Verdict: &Verdict{Code: Jump, Chain: "nowhere"}})
-		}, fs.ErrNotExist, "add element inet plumb v4 1.1.1.1"},
+			tx.SetChain(Chain{Table: own, Name: "other", Rules: []Rule{{Exprs: []Expr{Verdict{Code: Jump, Chain: "nowhere"}}}}})
+		}, fs.ErrNotExist, "add rule inet plumb other"},
 		{"other hook", func(tx *Tx) {
 			c := base
 			c.Hook = &Hook{Type: "nat", Point: Postrouting, Priority: 7}
@@ -250,7 +249,7 @@ func TestGuard(t *testing.T) {
 	guarded := func() error {
 		var tx Tx
 		tx.Guard(gen)
-		tx.DeleteElements(verdict, jump.Key)
+		tx.DeleteElements(sources, mine.Key)
 		return c.Commit(context.Background(), &tx)
 	}
 	host.Run(t, "nft", "add table ip somebodys")
@@ -271,11 +270,11 @@ func TestMany(t *testing.T) {
 	var tx Tx
 	var elements []Element
 	for i := range n {
-		e := jump
+		e := mine
 		e.Key = []byte{10, 2, byte(i >> 8), byte(i)}
 		elements = append(elements, e)
 	}
-	tx.AddElements(verdict, elements...)
+	tx.AddElements(sources, elements...)
 	commit(t, c, &tx)
 
 	stop := make(chan bool)
@@ -298,7 +297,7 @@ func TestMany(t *testing.T) {
 			commit(t, other, &del)
 		}
 	})
-	all := &ElementsQuery{Map: verdict}
+	all := &ElementsQuery{Map: sources}
 	_, err := c.Read(context.Background(), all)
 	close(stop)
 	wg.Wait()
@@ -307,7 +306,7 @@ func TestMany(t *testing.T) {
 	}
 	var some []Query // more than the answers' buffer holds
 	for i := range 1000 {
-		some = append(some, &ElementQuery{Map: verdict, Key: elements[i].Key})
+		some = append(some, &ElementQuery{Map: sources, Key: elements[i].Key})
 	}
 	read(t, c, some...)
 	for _, q := range some {
@@ -320,7 +319,7 @@ func TestMany(t *testing.T) {
 		keys[i] = elements[i].Key
 	}
 	tx = Tx{}
-	tx.DeleteElements(verdict, keys...)
+	tx.DeleteElements(sources, keys...)
 	commit(t, c, &tx)
 	read(t, c, all)
 	if len(all.Elements) != 1 {

@@ -248,9 +248,7 @@ func (e *encoder) elements(m Map, elements ...Element) {
 		for _, x := range elements {
 			e.nest(unix.NFTA_LIST_ELEM, func() {
 				e.data(unix.NFTA_SET_ELEM_KEY, x.Key)
-				if x.Verdict != nil {
-					e.nest(unix.NFTA_SET_ELEM_DATA, func() { e.verdict(*x.Verdict) })
-				} else if x.Data != nil {
+				if x.Data != nil {
 					e.data(unix.NFTA_SET_ELEM_DATA, x.Data)
 				}
 				if x.Comment != "" {
@@ -273,7 +271,7 @@ func decodeElements(m message) (elements []Element) {
 				case unix.NFTA_SET_ELEM_KEY:
 					x.Key, _ = decodeData(b)
 				case unix.NFTA_SET_ELEM_DATA:
-					x.Data, x.Verdict = decodeData(b)
+					x.Data, _ = decodeData(b)
 				case unix.NFTA_SET_ELEM_USERDATA:
 					x.Comment = decodeComment(b)
 				}

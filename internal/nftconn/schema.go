@@ -61,25 +61,19 @@ type Type uint8
 
 // Types.
 const (
-	VerdictType Type = 1
-	IPv4Addr    Type = 7
-	IPv6Addr    Type = 8
-	EtherAddr   Type = 9
-	Protocol    Type = 12 // of the transport layer, a byte
-	Service     Type = 13 // a port, two bytes
-	Mark        Type = 19
-	IfName      Type = 41
+	IPv4Addr Type = 7
+	IPv6Addr Type = 8
+	Protocol Type = 12 // of the transport layer, a byte
+	Service  Type = 13 // a port, two bytes
 )
 
 // size is a value's length in bytes.
 func (t Type) size() int {
 	switch t {
-	case IPv4Addr, Mark:
+	case IPv4Addr:
 		return 4
-	case IPv6Addr, IfName:
+	case IPv6Addr:
 		return 16
-	case EtherAddr:
-		return 6
 	case Protocol:
 		return 1
 	case Service:
@@ -88,15 +82,14 @@ func (t Type) size() int {
 	return 0
 }
 
-// A Map is a map, or a set if it has no Data.
-//
-// A verdict that is a jump makes the kernel look at all elements whenever one
-// is added (1.4 ms at 10,000 in Linux 6.18), so a map that grows has none.
+// A Map is a map, or a set if it has no Data. There are no maps of verdicts: one
+// that is a jump makes the kernel look at all elements whenever one is added
+// (1.4 ms at 10,000 in Linux 6.18).
 type Map struct {
 	Table Table
 	Name  string
 	Key   []Type // several are a concatenation
-	Data  []Type // or VerdictType
+	Data  []Type
 }
 
 func (m Map) String() string { return m.Table.String() + " " + m.Name }
@@ -130,10 +123,9 @@ func Concat(fields ...[]byte) []byte {
 
 // An Element is one of a map or set.
 type Element struct {
-	Key     []byte   // see Concat
-	Data    []byte   // nil in a set, and in a map of verdicts
-	Verdict *Verdict // in a map of verdicts
-	Comment string   // at most 127 bytes
+	Key     []byte // see Concat
+	Data    []byte // nil in a set
+	Comment string // at most 127 bytes
 }
 
 // keyString writes a key of one address as such, and others in hexadecimal.
@@ -185,12 +177,8 @@ const (
 	Postrouting
 )
 
-// Priorities that nft has names for.
-const (
-	DstNAT int32 = -100
-	Filter int32 = 0
-	SrcNAT int32 = 100
-)
+// SrcNAT is a priority that nft has a name for.
+const SrcNAT int32 = 100
 
 // A Rule is a rule. Table, Chain and Handle are set where it was read.
 type Rule struct {
@@ -274,20 +262,9 @@ func (r Rule) Target() string {
 // Source returns the prefix that a rule's packets must come from.
 func (r Rule) Source() (netip.Prefix, bool) { return r.matched(sourceOffset4, sourceOffset6, Equal) }
 
-// NotSource returns the prefix that a rule's packets must not come from.
-func (r Rule) NotSource() (netip.Prefix, bool) {
-	return r.matched(sourceOffset4, sourceOffset6, NotEqual)
-}
-
 // Destination returns the prefix that a rule's packets must go to.
 func (r Rule) Destination() (netip.Prefix, bool) {
 	return r.matched(destinationOffset4, destinationOffset6, Equal)
-}
-
-// NotDestination returns the prefix that a rule's packets must not go to. It is
-// the first where there are several.
-func (r Rule) NotDestination() (netip.Prefix, bool) {
-	return r.matched(destinationOffset4, destinationOffset6, NotEqual)
 }
 
 // matched returns the prefix with which an address of the packet is compared.

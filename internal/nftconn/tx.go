@@ -43,13 +43,6 @@ func (t *Tx) AddTable(table Table) {
 	})
 }
 
-// DeleteTable deletes a table with all that is in it.
-func (t *Tx) DeleteTable(table Table) {
-	t.add("delete table", table.String(), unix.NFT_MSG_DELTABLE, 0, table.Family, func(e *encoder) {
-		e.str(unix.NFTA_TABLE_NAME, table.Name)
-	})
-}
-
 // AddMap makes a map or set.
 func (t *Tx) AddMap(m Map) {
 	id := uint32(len(t.ops) + 1) // unique within the transaction
@@ -66,9 +59,6 @@ func (t *Tx) AddMap(m Map) {
 		e.u32(unix.NFTA_SET_KEY_LEN, uint32(size))
 		if m.Data != nil {
 			kind, size = datatype(m.Data)
-			if m.Data[0] == VerdictType {
-				kind = unix.NFT_DATA_VERDICT
-			}
 			e.u32(unix.NFTA_SET_DATA_TYPE, kind)
 			e.u32(unix.NFTA_SET_DATA_LEN, uint32(size))
 		}
