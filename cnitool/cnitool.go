@@ -65,7 +65,7 @@ func arguments(verb string) (least, most int, ok bool) {
 // returns its exit status: 0, or 1 after an error that stderr tells of. The
 // result of add goes to stdout. Plugins are called through inv; about is the
 // version to report, "v1.9.1+plumb.0.1.0".
-func Run(ctx context.Context, args []string, env func(string) string, stdin io.Reader, stdout, stderr io.Writer, inv runtime.Invoker, about string) int {
+func Run(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer, inv runtime.Invoker, about string) int {
 	t := &tool{
 		env: env, stdout: stdout, about: about,
 		runtime: &runtime.Runtime{

@@ -86,7 +86,7 @@ func newBench(t *testing.T) *bench {
 func (b *bench) run(args ...string) (exit int, stdout, stderr string, calls []string) {
 	var out, errs, told bytes.Buffer
 	exit = cnitool.Run(context.Background(), args, func(k string) string { return b.env[k] },
-		strings.NewReader(""), &out, &errs, &runtime.Exec{Stderr: &told}, "v1.9.1+plumb.0.0.0")
+		&out, &errs, &runtime.Exec{Stderr: &told}, "v1.9.1+plumb.0.0.0")
 	if told.Len() > 0 {
 		calls = strings.Split(strings.TrimSpace(told.String()), "\n")
 	}

@@ -37,7 +37,7 @@ func main() {
 	about := fmt.Sprintf("v%s+plumb.%s", matches, version)
 	if name == "cnitool" {
 		ctx, stop := protocol.Signals(context.Background())
-		code := cnitool.Run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr, &runtime.Exec{Stderr: os.Stderr}, about)
+		code := cnitool.Run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr, &runtime.Exec{Stderr: os.Stderr}, about)
 		stop()
 		os.Exit(code)
 	}
