@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"encoding/json"
 	"errors"
 	"reflect"
 	"strings"
@@ -95,6 +96,29 @@ func TestParseBadConfig(t *testing.T) {
 		c, err := ParseConfig([]byte(data))
 		if c != nil || err == nil || AsError(err).Code != want.code || !strings.Contains(err.Error(), want.text) {
 			t.Errorf("%s: got %v, %v, want %v", data, c, err, want)
+		}
+	}
+}
+
+// TestEmbedded: a plugin that embeds one of these types in its configuration keeps its own fields.
+func TestEmbedded(t *testing.T) {
+	for _, v := range []any{
+		struct {
+			Config
+			Own string
+		}{Own: "kept"},
+		struct {
+			*Request
+			Own string
+		}{&Request{}, "kept"},
+		struct {
+			Result
+			Own string
+		}{Own: "kept"},
+	} {
+		data, err := json.Marshal(v)
+		if err != nil || !strings.Contains(string(data), `"Own":"kept"`) {
+			t.Errorf("%T: %s, %v", v, data, err)
 		}
 	}
 }

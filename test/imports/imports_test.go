@@ -171,6 +171,9 @@ func TestNoStateOfTheProcess(t *testing.T) {
 					if d.Recv == nil && d.Name.Name == "init" {
 						t.Errorf("%s: init", set.Position(d.Pos()))
 					}
+					if marshals(d) {
+						t.Errorf("%s: %s is promoted to whoever embeds the type, whose own fields then vanish", set.Position(d.Pos()), d.Name.Name)
+					}
 					if inherits(d) {
 						t.Errorf("%s: %s starts a program and doesn't set its Env", set.Position(d.Pos()), d.Name.Name)
 					}
@@ -197,6 +200,19 @@ func TestNoStateOfTheProcess(t *testing.T) {
 	if files < 30 {
 		t.Errorf("only %d files", files)
 	}
+}
+
+// marshals tells whether a function is a method of an exported type that encoding/json takes for the whole of a value.
+func marshals(f *ast.FuncDecl) bool {
+	if f.Recv == nil || !slices.Contains([]string{"MarshalJSON", "UnmarshalJSON", "MarshalText", "UnmarshalText"}, f.Name.Name) {
+		return false
+	}
+	of := f.Recv.List[0].Type
+	if star, ok := of.(*ast.StarExpr); ok {
+		of = star.X
+	}
+	name, ok := of.(*ast.Ident)
+	return !ok || name.IsExported()
 }
 
 // inherits tells whether a function makes a command and leaves it the environment of the process.
