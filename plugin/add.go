@@ -18,8 +18,7 @@ type addition struct {
 	engine *state.Engine
 	record *state.Record // as last saved, perhaps by an earlier ADD; nil if there is none
 
-	applied []state.Undo // of kernel state, in order
-	kept    []state.Undo // of records and allocations, in order
+	kept []state.Undo // undoes records and allocations, in order
 }
 
 // abandon undoes kernel state, in reverse. Only if that has gone altogether it
@@ -27,13 +26,10 @@ type addition struct {
 // another while a link still answers for it; otherwise DEL finds them.
 func (a *addition) abandon(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx) // which may be why we stop
-	var errs []error
-	for _, undo := range slices.Backward(a.applied) {
-		errs = append(errs, undo(ctx))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := a.engine.Undo(ctx); err != nil {
 		return err
 	}
+	var errs []error
 	for _, undo := range slices.Backward(a.kept) {
 		errs = append(errs, undo(ctx))
 	}
@@ -60,9 +56,7 @@ func (a *addition) make(ctx context.Context, plan state.Plan, result *cni.Result
 	}
 	a.record = record
 	a.kept = append(a.kept, forget)
-	undo, err := a.engine.Apply(ctx, plan)
-	a.applied = append(a.applied, undo)
-	return err
+	return a.engine.Apply(ctx, plan)
 }
 
 // refuseElsewhere fails if the attachment was made in another sandbox that is

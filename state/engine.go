@@ -18,19 +18,12 @@ type Engine struct {
 	// Before, if set, is called before each step of Apply. Tests end the
 	// process there.
 	Before func(Step)
+
+	undos []Undo // of what was applied, in order
 }
 
-// Apply makes every step of a plan be so, up to the first that fails. It returns
-// how to undo what was done, also when it fails.
-func (e *Engine) Apply(ctx context.Context, plan Plan) (Undo, error) {
-	var undos []Undo
-	undo := func(ctx context.Context) error {
-		var errs []error
-		for _, u := range slices.Backward(undos) {
-			errs = append(errs, u(ctx))
-		}
-		return errors.Join(errs...)
-	}
+// Apply makes every step of a plan be so, up to the first that fails.
+func (e *Engine) Apply(ctx context.Context, plan Plan) error {
 	for _, s := range plan {
 		if e.Before != nil {
 			e.Before(s)
@@ -38,7 +31,7 @@ func (e *Engine) Apply(ctx context.Context, plan Plan) (Undo, error) {
 		err := e.Trace.Time("ensure", named{s}, func() error {
 			u, err := s.Ensure(ctx, e.Kernel)
 			if u != nil && !s.Shared {
-				undos = append(undos, u)
+				e.undos = append(e.undos, u)
 			}
 			return err
 		})
@@ -46,10 +39,21 @@ func (e *Engine) Apply(ctx context.Context, plan Plan) (Undo, error) {
 			err = ctx.Err()
 		}
 		if err != nil {
-			return undo, fmt.Errorf("%s: %w", s.Key(), err)
+			return fmt.Errorf("%s: %w", s.Key(), err)
 		}
 	}
-	return undo, nil
+	return nil
+}
+
+// Undo takes back in reverse what all Applies did, including one that failed or
+// panicked. It attempts all and joins the errors.
+func (e *Engine) Undo(ctx context.Context) error {
+	var errs []error
+	for _, undo := range slices.Backward(e.undos) {
+		errs = append(errs, undo(ctx))
+	}
+	e.undos = nil
+	return errors.Join(errs...)
 }
 
 // Diff compares a plan with what is there.

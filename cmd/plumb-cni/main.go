@@ -77,7 +77,11 @@ func serve(p plugin.Plugin, about string) {
 		protocol.Main(p.In(h), about, nil)
 	}
 	var served *plugin.Entry
-	h.Log = func(e plugin.Entry) { served = &e }
+	h.Log = func(e plugin.Entry) {
+		if served == nil { // else it is the undo of an ADD that could not be answered
+			served = &e
+		}
+	}
 	protocol.Main(p.In(h), about, func(_ context.Context, call *cni.Request, err error) {
 		if served == nil && err == nil {
 			return // VERSION
@@ -85,6 +89,8 @@ func serve(p plugin.Plugin, about string) {
 		if served == nil {
 			refused := p.Entry(call, err)
 			served = &refused
+		} else if err != nil && served.Error == "" {
+			served.Error, served.Code = err.Error(), cni.AsError(err).Code
 		}
 		if err := verblog.Append(destination, *served); err != nil {
 			fmt.Fprintln(os.Stderr, "plumb:", err)

@@ -72,18 +72,9 @@ func (static) Check(_ context.Context, r *plugin.Request) error {
 	return nil
 }
 
-// Held implements plugin.IPAM. An attachment holds what is configured for it.
-func (static) Held(_ context.Context, r *plugin.Request) ([]netip.Addr, error) {
-	result, err := parse(r)
-	if err != nil {
-		return nil, nil // edited since
-	}
-	var held []netip.Addr
-	for _, ip := range result.IPs {
-		held = append(held, ip.Address.Addr())
-	}
-	return held, nil
-}
+// Held implements plugin.IPAM. What is configured may be anybody's: nothing is
+// kept of who has it.
+func (static) Held(context.Context, *plugin.Request) ([]netip.Addr, error) { return nil, nil }
 
 // Del implements plugin.IPAM. There is nothing to release.
 func (static) Del(context.Context, *plugin.Request) ([]netip.Addr, error) { return nil, nil }

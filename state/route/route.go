@@ -91,7 +91,7 @@ func (r Route) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) 
 	}
 	spec := r.spec(link.Index)
 	if r.Sole {
-		err = addSole(ctx, conn, spec)
+		err = addSole(ctx, k, conn, spec)
 	} else {
 		err = conn.AddRouteBeside(spec)
 	}
@@ -119,7 +119,7 @@ const (
 )
 
 // addSole adds a route to a destination that has no other.
-func addSole(ctx context.Context, conn *rtnl.Conn, spec rtnl.Route) error {
+func addSole(ctx context.Context, k *state.Kernel, conn *rtnl.Conn, spec rtnl.Route) error {
 	deadline := time.Now().Add(dyingTimeout)
 	for {
 		err := conn.AddRoute(spec)
@@ -133,7 +133,13 @@ func addSole(ctx context.Context, conn *rtnl.Conn, spec rtnl.Route) error {
 		if held.Index == spec.Index {
 			return nil
 		}
-		if time.Now().After(deadline) {
+		alive := false
+		if k.Alive != nil && state.Tagged(held.Alias) {
+			if alive, err = k.Alive(held.Alias); err != nil {
+				return err
+			}
+		}
+		if alive || time.Now().After(deadline) {
 			return cni.Errorf(state.CodeConflict, "%s is routed to %s already%s; choose another address, or delete what has this one",
 				holder.Dst, held.Name, owned(held))
 		}

@@ -53,12 +53,15 @@ func TestConntrack(t *testing.T) {
 	allocated := func(number int) string {
 		return fmt.Sprintf(`"runtimeConfig":{"ips":["10.77.0.%d","fd00:77::%d"]},"ipam":%s`, number, number, hostLocal("46"))
 	}
+	configured := func(number int) string { return static(number, "") }
 	for _, tt := range []struct {
 		name, plugin string
 		ipam         func(number int) string
 	}{
 		{"ptp", "ptp", allocated},
 		{"bridge", "bridge", allocated},
+		{"ptp static", "ptp", configured},
+		{"bridge static", "bridge", configured},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			removeAtEnd(t, bridgeName)

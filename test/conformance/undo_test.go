@@ -235,7 +235,7 @@ func TestStuckGarbage(t *testing.T) {
 
 // TestPanic lets a step panic: what was made before it is undone, and the caller is told.
 func TestPanic(t *testing.T) {
-	for _, at := range []string{"link", "rule"} {
+	for _, at := range []string{"link", "port", "rule", "last"} {
 		t.Run(at, func(t *testing.T) {
 			w := newWorld()
 			h := w.host(t)
