@@ -19,15 +19,17 @@ type Link struct {
 	MTU     int
 	Alias   string
 	Up      bool // administratively
+	Running bool // operational: up and with a carrier
 	Promisc int  // how many asked for promiscuous mode
 	Master  int  // index of the bridge or VRF, 0 for none
 
-	Peer    int // index of the veth's other end or of the lower device, 0 for none
-	PeerNS  int // namespace ID of Peer, or SameNS
-	Hairpin bool
-	// Isolated is the bridge port's flag: no traffic to other isolated ports.
-	Isolated bool
-	// PortState is the bridge port's state of spanning tree.
+	Peer   int // index of the veth's other end or of the lower device, 0 for none
+	PeerNS int // namespace ID of Peer, or SameNS
+
+	// Of a bridge's port: whether frames may go back where they came from,
+	// whether none go to other isolated ports, and the state of spanning tree.
+	Hairpin   bool
+	Isolated  bool
 	PortState int
 }
 
@@ -121,6 +123,8 @@ func parseLink(msg []byte) (*Link, error) {
 			l.MTU = num(v)
 		case unix.IFLA_IFALIAS:
 			l.Alias = text(v)
+		case unix.IFLA_OPERSTATE:
+			l.Running = v[0] == operUp
 		case unix.IFLA_PROMISCUITY:
 			l.Promisc = num(v)
 		case unix.IFLA_MASTER:
@@ -135,6 +139,9 @@ func parseLink(msg []byte) (*Link, error) {
 	})
 	return l, err
 }
+
+// operUp is IF_OPER_UP of linux/if.h (RFC 2863 ifOperStatus).
+const operUp = 6
 
 func parseLinkInfo(l *Link, info []byte) {
 	var slaveKind string

@@ -28,11 +28,11 @@ type Announced struct {
 
 var _ state.Resource = Announced{}
 
-// The kernel opens a port a moment after the link has come up.
+// The kernel notices a carrier a moment after both ends have come up.
 const (
-	portTimeout  = 3 * time.Second
-	portPause    = 100 * time.Microsecond
-	portMaxPause = 10 * time.Millisecond
+	carrierTimeout  = 3 * time.Second
+	carrierPause    = 100 * time.Microsecond
+	carrierMaxPause = 10 * time.Millisecond
 )
 
 // Key names the state by its link.
@@ -40,47 +40,48 @@ func (a Announced) Key() state.Key {
 	return state.Key{NS: a.NS, Kind: "announced addresses", Name: a.Link}
 }
 
-// Ensure waits for the port and has the kernel announce the addresses. It fails with
-// cni.CodeTryAgain if the port has no carrier within 3 s.
+// Ensure waits for the carrier and has the kernel announce the addresses. It
+// fails with cni.CodeTryAgain if there is none within 3 s.
 func (a Announced) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
-	if err := a.waitForPort(ctx, k); err != nil {
-		return nil, err
-	}
 	conn, err := k.Route(a.NS)
 	if err != nil {
 		return nil, err
 	}
-	link, err := conn.Known(a.Link)
+	// Only with the carrier the kernel gives the link the route by which
+	// IPv6 announcements leave.
+	link, err := await(ctx, conn, a.Link, func(l *rtnl.Link) bool { return l.Running })
 	if err != nil {
 		return nil, err
+	}
+	if a.Port != "" {
+		host, err := k.Route(state.Host)
+		if err != nil {
+			return nil, err
+		}
+		// The port forwards then, or spanning tree has its say first, for
+		// some 30 s.
+		_, err = await(ctx, host, a.Port, func(l *rtnl.Link) bool { return l.PortState != rtnl.PortDisabled })
+		if err != nil {
+			return nil, err
+		}
 	}
 	return nil, conn.SetLink(link.Index, rtnl.Change{MAC: link.MAC})
 }
 
-func (a Announced) waitForPort(ctx context.Context, k *state.Kernel) error {
-	if a.Port == "" {
-		return nil
-	}
-	host, err := k.Route(state.Host)
-	if err != nil {
-		return err
-	}
-	deadline := time.Now().Add(portTimeout)
-	for pause := portPause; ; pause = min(2*pause, portMaxPause) {
-		port, err := host.Link(a.Port)
-		if err != nil {
-			return err
-		}
-		if port.PortState != rtnl.PortDisabled {
-			// It forwards, or spanning tree has its say first, for some 30 s.
-			return nil
+// await looks at a link until it is as wanted.
+func await(ctx context.Context, conn *rtnl.Conn, name string, wanted func(*rtnl.Link) bool) (*rtnl.Link, error) {
+	deadline := time.Now().Add(carrierTimeout)
+	for pause := carrierPause; ; pause = min(2*pause, carrierMaxPause) {
+		l, err := conn.Link(name)
+		if err != nil || wanted(l) {
+			return l, err
 		}
 		if time.Now().After(deadline) {
-			return cni.Errorf(cni.CodeTryAgain, "the bridge's port %s has no carrier after %s", a.Port, portTimeout)
+			return nil, cni.Errorf(cni.CodeTryAgain, "%s has no carrier after %s", name, carrierTimeout)
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		case <-time.After(pause):
 		}
 	}
