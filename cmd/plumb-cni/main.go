@@ -1,3 +1,9 @@
+// How many processors a cgroup allows is no matter for a process that lives for
+// milliseconds: it need not follow that.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command plumb-cni is every plugin, and cnitool, by the name that it is called
 // by. It is started thousands of times a day, so it links what they need and
 // nothing else.
