@@ -30,7 +30,7 @@ func (d *Def[C]) del(ctx context.Context, s *session) error {
 			return errors.Join(unread, err)
 		}
 	}
-	held, err := s.held(ctx, d, record)
+	held, err := d.held(ctx, s, record)
 	if err != nil {
 		return errors.Join(unread, err)
 	}
@@ -48,7 +48,7 @@ func (d *Def[C]) del(ctx context.Context, s *session) error {
 
 // held returns the addresses that are known to be the attachment's: by its
 // record, or else by what the IPAM plugin says, if that is ours.
-func (s *session) held(ctx context.Context, d interface{ asksIPAM(*Request) bool }, record *state.Record) ([]netip.Addr, error) {
+func (d *Def[C]) held(ctx context.Context, s *session, record *state.Record) ([]netip.Addr, error) {
 	if record != nil {
 		return slices.Clone(record.Addresses), nil
 	}

@@ -2,8 +2,8 @@
 //
 // A plugin describes what an attachment wants of the kernel as a [Plan], an
 // ordered list of steps. The [Engine] applies a plan (ADD), compares it with
-// what is there (CHECK), removes what belongs to an owner (DEL, GC) and prints
-// it (dry run). Only the engine writes.
+// what is there (CHECK), and removes what belongs to an owner (DEL, GC). Only
+// the engine writes.
 //
 // The kinds of object live in sub-packages: link, addr, route, sysctl,
 // masquerade and so on, one each.
