@@ -26,8 +26,9 @@ const usage = `cnitool runs a CNI network configuration on a network namespace.
   cnitool add     NETWORK NETNS   create the interface, print the result
   cnitool check   NETWORK NETNS   verify the interface (networks of 0.4.0 and later)
   cnitool del     NETWORK NETNS   remove the interface
-  cnitool gc      NETWORK         remove every attachment to NETWORK in the cache,
-                                  tell its plugins to collect (1.1.0 and later)
+  cnitool gc      NETWORK         delete every attachment to NETWORK that is in the cache
+                                  (and call GC of its plugins, 1.1.0 and later, which
+                                  without a list of valid attachments leave the others)
   cnitool status  NETWORK         ask the plugins if they are ready (1.1.0 and later)
   cnitool version [NETWORK]       print versions: cnitool's, those of NETWORK's plugins
 

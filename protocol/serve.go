@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -195,7 +196,11 @@ func (c *call) configure() error {
 		CNIVersion string `json:"cniVersion"`
 		Name       string `json:"name"`
 	}
-	if err := json.Unmarshal(c.req.Config, &conf); err != nil {
+	err := json.Unmarshal(c.req.Config, &conf)
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		err = fmt.Errorf("unexpected %s for %s", wrong.Value, cmp.Or(wrong.Field, "the object"))
+	}
+	if err != nil {
 		return cni.Errorf(cni.CodeDecode, "decode network configuration: %w", err)
 	}
 	version := cni.Version(conf.CNIVersion)

@@ -19,7 +19,13 @@ type Engine struct {
 	// process there.
 	Before func(Step)
 
-	undos []Undo // of what was applied, in order
+	undos []done // in order
+}
+
+// done is a step that was applied.
+type done struct {
+	what named
+	undo Undo
 }
 
 // Apply makes every step of a plan be so, up to the first that fails.
@@ -31,7 +37,7 @@ func (e *Engine) Apply(ctx context.Context, plan Plan) error {
 		err := e.Trace.Time("ensure", named{s}, func() error {
 			u, err := s.Ensure(ctx, e.Kernel)
 			if u != nil && !s.Shared {
-				e.undos = append(e.undos, u)
+				e.undos = append(e.undos, done{named{s}, u})
 			}
 			return err
 		})
@@ -49,8 +55,8 @@ func (e *Engine) Apply(ctx context.Context, plan Plan) error {
 // panicked. It attempts all and joins the errors.
 func (e *Engine) Undo(ctx context.Context) error {
 	var errs []error
-	for _, undo := range slices.Backward(e.undos) {
-		errs = append(errs, undo(ctx))
+	for _, d := range slices.Backward(e.undos) {
+		errs = append(errs, e.Trace.Time("undo", d.what, func() error { return d.undo(ctx) }))
 	}
 	e.undos = nil
 	return errors.Join(errs...)

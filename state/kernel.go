@@ -24,7 +24,7 @@ type Reader interface {
 
 // ErrNoSandbox means that there is no sandbox to look into: none was named, or
 // the namespace is gone.
-var ErrNoSandbox = errors.New("sandbox is gone")
+var ErrNoSandbox = errors.New("there is no such network namespace")
 
 // A Kernel gives access to the two namespaces of one attachment for one verb.
 // Sockets are opened in their namespace when first asked for and kept until

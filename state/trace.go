@@ -13,7 +13,7 @@ type Trace struct {
 
 // A TraceStep is one operation on one object.
 type TraceStep struct {
-	Op     string  `json:"op"` // "ensure", "diff", "remove", "ipam"
+	Op     string  `json:"op"` // "ensure", "undo", "diff", "remove", "ipam"
 	Object string  `json:"object"`
 	Micros float64 `json:"us"`
 	Error  string  `json:"error,omitempty"`

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"text/tabwriter"
+	"strings"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/state"
@@ -35,32 +35,44 @@ func main() {
 
 func run(args []string, out io.Writer) error {
 	switch {
+	case len(args) == 0, args[0] == "help":
+		fmt.Fprint(out, usage)
+		return nil
 	case len(args) == 1 && args[0] == "version":
 		fmt.Fprintf(out, "plumb %s (%s), CNI %v\n", version, commit, cni.Versions())
 		return nil
 	case len(args) == 1 && args[0] == "show":
-		return show(out, func(state.Record) bool { return true })
+		return show(out, "")
 	case len(args) == 2 && args[0] == "show":
-		return show(out, func(r state.Record) bool { return r.Owner.Network == args[1] })
+		return show(out, args[1])
 	}
-	return fmt.Errorf("there is no command %q; see plumb -help", args)
+	return fmt.Errorf("there is no command %q; see plumb help", strings.Join(args, " "))
 }
 
-// show prints the records that are wanted, an attachment with its objects.
-func show(out io.Writer, wanted func(state.Record) bool) error {
+// show prints the records of a network, or of all, an attachment with its
+// objects.
+func show(out io.Writer, network string) error {
 	records, err := state.Records{}.All()
 	if err != nil {
 		return err
 	}
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	shown := 0
 	for _, r := range records {
-		if !wanted(r) {
+		if network != "" && r.Owner.Network != network {
 			continue
 		}
-		fmt.Fprintf(table, "%s\tcontainer %s\t%s\tby %s\t%v\n", r.Owner.Network, r.Owner.ContainerID, r.Owner.IfName, r.Plugin, r.Addresses)
+		shown++
+		fmt.Fprintf(out, "%s: container %s, interface %s, by %s\n", r.Owner.Network, r.Owner.ContainerID, r.Owner.IfName, r.Plugin)
+		fmt.Fprintf(out, "  sandbox %s\n", r.NetNS)
+		for _, a := range r.Addresses {
+			fmt.Fprintf(out, "  address %s\n", a)
+		}
 		for _, o := range r.Objects {
-			fmt.Fprintf(table, "\t%s\t\t\t\n", o.Key)
+			fmt.Fprintf(out, "  %s\n", o.Key)
 		}
 	}
-	return table.Flush()
+	if network != "" && shown == 0 {
+		return fmt.Errorf("network %q has no attachments on this host since boot", network)
+	}
+	return nil
 }

@@ -84,7 +84,11 @@ func find(r state.Reader, ns state.NS, link string) ([]rtnl.Addr, error) {
 	if err != nil {
 		return nil, err
 	}
-	return conn.Addrs(found.Index)
+	addrs, err := conn.Addrs(found.Index)
+	if errors.Is(err, rtnl.ErrNotFound) { // gone since
+		return nil, nil
+	}
+	return addrs, err
 }
 
 func remove(conn *rtnl.Conn, index int, prefix netip.Prefix) error {

@@ -62,7 +62,7 @@ func (v Veth) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	}
 	err = v.add(k, host)
 	if errors.Is(err, rtnl.ErrExists) {
-		if err = v.makeRoom(host, sandbox); err == nil {
+		if err = v.makeRoom(k, host, sandbox); err == nil {
 			err = v.add(k, host)
 		}
 	}
@@ -118,11 +118,11 @@ func (v Veth) add(k *state.Kernel, host *rtnl.Conn) error {
 
 // makeRoom finds out which name is taken and by what. It removes what a
 // predecessor of the owner left behind, and fails for anything else.
-func (v Veth) makeRoom(host, sandbox *rtnl.Conn) error {
+func (v Veth) makeRoom(k *state.Kernel, host, sandbox *rtnl.Conn) error {
 	taken, err := sandbox.Link(v.Peer)
 	if err == nil {
 		return cni.Errorf(state.CodeConflict, "interface %s already exists in the sandbox (%s); "+
-			"was this container added before without being deleted?", v.Peer, describe(taken))
+			"was this container added before without being deleted?", v.Peer, describeInside(k, sandbox, taken))
 	}
 	if !errors.Is(err, rtnl.ErrNotFound) {
 		return err
@@ -141,6 +141,25 @@ func (v Veth) makeRoom(host, sandbox *rtnl.Conn) error {
 		return err
 	}
 	return nil
+}
+
+// describeInside says of a link in the sandbox what it is, what addresses it has
+// and, if the other end is tagged, whose it is.
+func describeInside(k *state.Kernel, sandbox *rtnl.Conn, l *rtnl.Link) string {
+	text := describe(l)
+	if addrs, err := sandbox.Addrs(l.Index); err == nil {
+		for _, a := range addrs {
+			if a.Scope == unix.RT_SCOPE_UNIVERSE {
+				text += ", " + a.Prefix.String()
+			}
+		}
+	}
+	if end, err := otherEnd(k, l); err == nil && end != nil {
+		if o, ok := state.ParseTag(end.Alias); ok {
+			text += ", of " + o.String()
+		}
+	}
+	return text
 }
 
 func describe(l *rtnl.Link) string {

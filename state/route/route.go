@@ -188,7 +188,7 @@ func (r Route) Diff(_ context.Context, rd state.Reader) ([]state.Drift, error) {
 		return nil, err
 	}
 	routes, err := conn.Routes(link.Index)
-	if err != nil {
+	if err != nil && !errors.Is(err, rtnl.ErrNotFound) { // gone since
 		return nil, err
 	}
 	for _, got := range routes {
