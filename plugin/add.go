@@ -121,7 +121,7 @@ func (d *Def[C]) add(ctx context.Context, s *session) (result *cni.Result, err e
 		if result, err = s.ipamAdd(ctx); err != nil {
 			return nil, err
 		}
-		a.kept = append(a.kept, s.ipamUndo)
+		a.kept = append(a.kept, s.ipamDel)
 	}
 	desired, err := d.Desired(ctx, c, s.Request, result, k.Reader())
 	if err != nil {

@@ -69,7 +69,7 @@ func (d *Def[C]) remove(ctx context.Context, s *session, k *state.Kernel, object
 		if err := flushConntrack(ctx, k, held); err != nil {
 			return err
 		}
-		if _, err := s.ipamDel(ctx); err != nil {
+		if err := s.ipamDel(ctx); err != nil {
 			return err
 		}
 	}

@@ -63,7 +63,7 @@ func (s *session) ipamAdd(ctx context.Context) (*cni.Result, error) {
 	if err != nil {
 		// A foreign plugin that failed is told to delete all the same (SPEC
 		// section 4).
-		return nil, errors.Join(err, s.ipamUndo(context.WithoutCancel(ctx)))
+		return nil, errors.Join(err, s.ipamDel(context.WithoutCancel(ctx)))
 	}
 	return result, nil
 }
@@ -73,21 +73,16 @@ func (s *session) ipamCheck(ctx context.Context) error {
 	return err
 }
 
-func (s *session) ipamDel(ctx context.Context) (released []netip.Addr, err error) {
+func (s *session) ipamDel(ctx context.Context) error {
 	call := *s.Request.Request
 	call.Verb = cni.VerbDel // also when it undoes an ADD
 	r := *s.Request
 	r.Request = &call
 	del := &session{Request: &r, host: s.host, trace: s.trace}
-	_, err = del.ipam(ctx, func(p IPAM) (err error) {
-		released, err = p.Del(ctx, del.Request)
+	_, err := del.ipam(ctx, func(p IPAM) error {
+		_, err := p.Del(ctx, del.Request)
 		return err
 	})
-	return released, err
-}
-
-func (s *session) ipamUndo(ctx context.Context) error {
-	_, err := s.ipamDel(ctx)
 	return err
 }
 

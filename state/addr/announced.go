@@ -28,12 +28,11 @@ type Announced struct {
 
 var _ state.Resource = Announced{}
 
-// The kernel notices a carrier a moment after both ends have come up.
-const (
-	carrierTimeout  = 3 * time.Second
-	carrierPause    = 100 * time.Microsecond
-	carrierMaxPause = 10 * time.Millisecond
-)
+// carrier is how long to wait for the kernel's noticing a carrier after both
+// ends have come up, usually a moment.
+func carrier() state.Patience {
+	return state.Patience{Timeout: 3 * time.Second, Pause: 100 * time.Microsecond, Longest: 10 * time.Millisecond}
+}
 
 // Key names the state by its link.
 func (a Announced) Key() state.Key {
@@ -69,22 +68,15 @@ func (a Announced) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, err
 }
 
 // await looks at a link until it is as wanted.
-func await(ctx context.Context, conn *rtnl.Conn, name string, wanted func(*rtnl.Link) bool) (*rtnl.Link, error) {
-	deadline := time.Now().Add(carrierTimeout)
-	for pause := carrierPause; ; pause = min(2*pause, carrierMaxPause) {
-		l, err := conn.Link(name)
-		if err != nil || wanted(l) {
-			return l, err
-		}
-		if time.Now().After(deadline) {
-			return nil, cni.Errorf(cni.CodeTryAgain, "%s has no carrier after %s", name, carrierTimeout)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(pause):
-		}
+func await(ctx context.Context, conn *rtnl.Conn, name string, wanted func(*rtnl.Link) bool) (l *rtnl.Link, err error) {
+	so, err := carrier().Await(ctx, func() (bool, error) {
+		l, err = conn.Link(name)
+		return err == nil && wanted(l), err
+	})
+	if err == nil && !so {
+		err = cni.Errorf(cni.CodeTryAgain, "%s has no carrier after %s", name, carrier().Timeout)
 	}
+	return l, err
 }
 
 // Diff reports nothing.

@@ -17,12 +17,11 @@ type Settled struct {
 
 var _ state.Resource = Settled{}
 
-// Detection takes a second with the default of one probe (RFC 4862 section
-// 5.1); give up after a few.
-const (
-	settleTimeout = 5 * time.Second
-	settlePause   = 20 * time.Millisecond
-)
+// detection is how long to wait. It takes a second with the default of one
+// probe (RFC 4862 section 5.1); give up after a few.
+func detection() state.Patience {
+	return state.Patience{Timeout: 5 * time.Second, Pause: 20 * time.Millisecond, Longest: 20 * time.Millisecond}
+}
 
 // Key names the state by its link.
 func (s Settled) Key() state.Key {
@@ -32,31 +31,24 @@ func (s Settled) Key() state.Key {
 // Ensure waits until no address is tentative. It fails with state.CodeConflict
 // if another host has one of them, and with cni.CodeTryAgain after 5 s.
 func (s Settled) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
-	deadline := time.Now().Add(settleTimeout)
-	for {
+	settled, err := detection().Await(ctx, func() (bool, error) {
 		found, err := find(k.Reader(), s.NS, s.Link)
 		if err != nil {
-			return nil, err
+			return false, err
 		}
 		tentative := false
 		for _, a := range found {
 			if a.DADFailed {
-				return nil, cni.Errorf(state.CodeConflict, "another host has address %s already", a.Prefix)
+				return false, cni.Errorf(state.CodeConflict, "another host has address %s already", a.Prefix)
 			}
 			tentative = tentative || a.Tentative
 		}
-		if !tentative {
-			return nil, nil
-		}
-		if time.Now().After(deadline) {
-			return nil, cni.Errorf(cni.CodeTryAgain, "addresses of %s are still tentative after %s", s.Link, settleTimeout)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(settlePause):
-		}
+		return !tentative, nil
+	})
+	if err == nil && !settled {
+		err = cni.Errorf(cni.CodeTryAgain, "addresses of %s are still tentative after %s", s.Link, detection().Timeout)
 	}
+	return nil, err
 }
 
 // Diff reports nothing: the addresses are compared by themselves.

@@ -18,15 +18,12 @@ type Loopback struct{}
 
 var _ state.Restorer = Loopback{}
 
-// LoopbackKey names the state.
-func LoopbackKey() state.Key {
-	return state.Key{NS: state.Sandbox, Kind: loopbackKindName, Name: LoopbackName}
-}
-
 const loopbackKindName = "loopback"
 
 // Key names the state.
-func (Loopback) Key() state.Key { return LoopbackKey() }
+func (Loopback) Key() state.Key {
+	return state.Key{NS: state.Sandbox, Kind: loopbackKindName, Name: LoopbackName}
+}
 
 // Before reads whether the device is up, which it may be by somebody else's doing.
 func (Loopback) Before(_ context.Context, r state.Reader) (json.RawMessage, error) {

@@ -14,11 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Scopes of IPv4 routes (linux/rtnetlink.h).
+// Scopes of IPv4 routes (linux/rtnetlink.h). 0 is everywhere.
 const (
-	ScopeUniverse = 0
-	ScopeLink     = 253
-	ScopeHost     = 254
+	ScopeLink = 253
+	ScopeHost = 254
 )
 
 // A Route is an entry of a routing table by which packets leave over a link.
@@ -112,62 +111,69 @@ func (r Route) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) 
 	}, nil
 }
 
-// The kernel frees a namespace, and the links to it, in its own time.
-const (
-	dyingTimeout = time.Second
-	dyingPause   = 10 * time.Millisecond
-)
+// dying is how long to wait for the kernel's freeing a namespace, and the links
+// to it.
+func dying() state.Patience {
+	return state.Patience{Timeout: time.Second, Pause: 10 * time.Millisecond, Longest: 10 * time.Millisecond}
+}
 
 // addSole adds a route to a destination that has no other.
 func addSole(ctx context.Context, k *state.Kernel, conn *rtnl.Conn, spec rtnl.Route) error {
-	deadline := time.Now().Add(dyingTimeout)
-	for {
+	var held *rtnl.Link // as last seen
+	added, err := dying().Await(ctx, func() (bool, error) {
 		err := conn.AddRoute(spec)
 		if !errors.Is(err, rtnl.ErrExists) {
-			return err
+			return err == nil, err
 		}
-		holder, held, err := holder(conn, spec)
-		if err != nil || held == nil {
-			return err
+		held, err = holder(conn, spec.Dst.Addr())
+		if held == nil || err != nil {
+			return false, err
 		}
 		if held.Index == spec.Index {
-			return nil
+			return true, nil
 		}
-		alive := false
-		if k.Alive != nil && state.Tagged(held.Alias) {
-			if alive, err = k.Alive(held.Alias); err != nil {
-				return err
-			}
+		if k.Alive == nil || !state.Tagged(held.Alias) {
+			return false, nil
 		}
-		if alive || time.Now().After(deadline) {
-			return cni.Errorf(state.CodeConflict, "%s is routed to %s already%s; choose another address, or delete what has this one",
-				holder.Dst, held.Name, owned(held))
+		alive, err := k.Alive(held.Alias)
+		if alive {
+			err = taken(spec, held)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(dyingPause):
-		}
+		return false, err
+	})
+	if err == nil && !added {
+		err = taken(spec, held)
 	}
+	return err
 }
 
-// holder returns the route to a destination and its link, nil if they have just
-// gone.
-func holder(conn *rtnl.Conn, spec rtnl.Route) (rtnl.Route, *rtnl.Link, error) {
-	r, err := conn.RouteTo(spec.Dst.Addr())
-	if err != nil {
-		return r, nil, err
+// holder returns the link by which packets to an address leave, or nil if its
+// route or itself has gone just now.
+func holder(conn *rtnl.Conn, dst netip.Addr) (*rtnl.Link, error) {
+	r, err := conn.RouteTo(dst)
+	if err == nil {
+		var l *rtnl.Link
+		if l, err = conn.LinkByIndex(r.Index); err == nil {
+			return l, nil
+		}
 	}
-	l, err := conn.LinkByIndex(r.Index)
-	return r, l, err
+	if errors.Is(err, rtnl.ErrNotFound) {
+		return nil, nil
+	}
+	return nil, err
 }
 
-// owned says whose a link is, for a message.
-func owned(l *rtnl.Link) string {
-	if o, ok := state.ParseTag(l.Alias); ok {
-		return " (" + o.String() + ")"
+// taken is the error of a destination that another link has, unknown if nil.
+func taken(spec rtnl.Route, held *rtnl.Link) error {
+	where := "another link"
+	if held != nil {
+		where = held.Name
+		if o, ok := state.ParseTag(held.Alias); ok {
+			where += " (" + o.String() + ")"
+		}
 	}
-	return ""
+	return cni.Errorf(state.CodeConflict, "%s is routed to %s already; choose another address, or delete what has this one",
+		spec.Dst, where)
 }
 
 // Diff looks for a route with the destination, and with the gateway, table,
