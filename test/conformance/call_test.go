@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -10,7 +11,8 @@ import (
 
 // An attachment is an interface of a container on a network, and what a runtime remembers of it.
 type attachment struct {
-	config string // of the one plugin
+	config string   // of the plugin that the test is about
+	before []string // of those before it in the list
 	id     string
 	netns  string // path; "" for none
 	ifName string
@@ -27,13 +29,18 @@ func attach(t testing.TB, config, id string) *attachment {
 	if a.plugin() == "loopback" {
 		a.ifName = "lo"
 	}
-	t.Cleanup(func() { invoke(t, cni.VerbDel, a.plugin(), a.config, a) })
+	t.Cleanup(func() {
+		invoke(t, cni.VerbDel, a.plugin(), a.config, a)
+		a.delBefore(t)
+	})
 	return a
 }
 
-func (a *attachment) plugin() string {
+func (a *attachment) plugin() string { return typeOf(a.config) }
+
+func typeOf(config string) string {
 	var c struct{ Type string }
-	_ = json.Unmarshal([]byte(a.config), &c) // a bad one is for the plugin to refuse
+	_ = json.Unmarshal([]byte(config), &c) // a bad one is for the plugin to refuse
 	return c.Type
 }
 
@@ -87,15 +94,45 @@ func derive(t testing.TB, config string, pairs ...any) string {
 // withPrev is the configuration with prevResult as CHECK and DEL get it.
 func (a *attachment) withPrev(t testing.TB) string {
 	t.Helper()
-	if a.prev == nil {
-		return a.config
+	return a.after(t, a.config, a.prev)
+}
+
+// after is a configuration with a result as prevResult, if there is one.
+func (a *attachment) after(t testing.TB, config string, result json.RawMessage) string {
+	t.Helper()
+	if result == nil {
+		return config
 	}
-	return derive(t, a.config, "prevResult", a.prev)
+	return derive(t, config, "prevResult", result)
+}
+
+// ready adds the attachment to the plugins before the one that the test is about, and returns the configuration for that one's ADD.
+func (a *attachment) ready(t testing.TB) string {
+	t.Helper()
+	var result json.RawMessage
+	for _, config := range a.before {
+		out, failure := invoke(t, cni.VerbAdd, typeOf(config), a.after(t, config, result), a)
+		if failure != nil {
+			t.Fatalf("ADD %s by %s: %v", a.id, typeOf(config), failure)
+		}
+		result = json.RawMessage(out)
+	}
+	return a.after(t, a.config, result)
+}
+
+// delBefore deletes the attachment from the plugins before the one that the test is about.
+func (a *attachment) delBefore(t testing.TB) {
+	t.Helper()
+	for _, config := range slices.Backward(a.before) {
+		if _, failure := invoke(t, cni.VerbDel, typeOf(config), a.after(t, config, a.prev), a); failure != nil {
+			t.Errorf("DEL %s by %s: %v", a.id, typeOf(config), failure)
+		}
+	}
 }
 
 func (a *attachment) tryAdd(t testing.TB) (*cni.Result, *cni.Error) {
 	t.Helper()
-	out, failure := invoke(t, cni.VerbAdd, a.plugin(), a.config, a)
+	out, failure := invoke(t, cni.VerbAdd, a.plugin(), a.ready(t), a)
 	if failure != nil {
 		return nil, failure
 	}
@@ -127,6 +164,11 @@ func (a *attachment) check(t testing.TB) {
 	if failure := a.tryCheck(t); failure != nil {
 		t.Errorf("CHECK %s: %v", a.id, failure)
 	}
+	for _, config := range a.before {
+		if _, failure := invoke(t, cni.VerbCheck, typeOf(config), a.after(t, config, a.prev), a); failure != nil {
+			t.Errorf("CHECK %s by %s: %v", a.id, typeOf(config), failure)
+		}
+	}
 }
 
 func (a *attachment) del(t testing.TB) {
@@ -134,6 +176,7 @@ func (a *attachment) del(t testing.TB) {
 	if _, failure := invoke(t, cni.VerbDel, a.plugin(), a.withPrev(t), a); failure != nil {
 		t.Errorf("DEL %s: %v", a.id, failure)
 	}
+	a.delBefore(t)
 }
 
 // gc calls GC for the network of a configuration: extra are the pairs of derive.

@@ -107,7 +107,7 @@ func TestDel(t *testing.T) {
 			a.add(t)
 			mis.happen(t, a, bystander)
 			a.del(t)
-			if diff := before.Diff(settled(t, before), stays(m.bridge)...); diff != "" {
+			if diff := before.Diff(settled(t, before), m.stays()...); diff != "" {
 				t.Errorf("%s: after DEL the host is not as it was before:\n%s", mis.name, diff)
 				before = host.Snapshot(t)
 			}
@@ -123,7 +123,7 @@ func TestDel(t *testing.T) {
 		}
 		never := m.container(t, "never-added", 3)
 		never.del(t)
-		host.Unchanged(t, before, stays(m.bridge)...)
+		host.Unchanged(t, before, m.stays()...)
 	})
 }
 

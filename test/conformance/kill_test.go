@@ -75,7 +75,7 @@ func killed(t *testing.T, a *attachment, steps int) (all bool) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Env = append(host.Env("ADD", a.id, a.netns, a.ifName, host.Bin(t)), fmt.Sprintf("%s=%s:%d", victimEnv, a.plugin(), steps))
-	cmd.Stdin = strings.NewReader(a.config)
+	cmd.Stdin = strings.NewReader(a.ready(t))
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err := cmd.Run()
@@ -101,10 +101,7 @@ func killable() []mode {
 func TestKill(t *testing.T) {
 	for _, m := range killable() {
 		t.Run(m.name, func(t *testing.T) {
-			host.Need(t, m.need...)
-			if m.bridge != "" {
-				removeAtEnd(t, m.bridge)
-			}
+			m.prepare(t)
 			before := host.Snapshot(t)
 			const limit = 100
 			steps := 0
@@ -112,14 +109,14 @@ func TestKill(t *testing.T) {
 				if steps == limit {
 					t.Fatalf("the plan has more than %d steps", limit)
 				}
-				a := attach(t, m.config, fmt.Sprintf("killed-at-%d", steps))
+				a := m.container(t, fmt.Sprintf("killed-at-%d", steps), 1)
 				done = killed(t, a, steps)
 				if steps == 1 && len(host.Links(t, "")) == 1 {
 					t.Error("the first step has made nothing: there is nothing to clean up")
 				}
 				a.del(t)
 				a.gone(t)
-				if diff := before.Diff(settled(t, before), stays(m.bridge)...); diff != "" {
+				if diff := before.Diff(settled(t, before), m.stays()...); diff != "" {
 					t.Errorf("killed at step %d, and deleted:\n%s", steps, diff)
 					before = host.Snapshot(t)
 				}
@@ -129,7 +126,7 @@ func TestKill(t *testing.T) {
 			}
 			t.Logf("killed at %d steps", steps)
 			// And what has died so often still works.
-			a := attach(t, m.config, "survivor")
+			a := m.container(t, "survivor", 1)
 			a.add(t)
 			a.check(t)
 		})
@@ -140,17 +137,14 @@ func TestKill(t *testing.T) {
 func TestKillAtAnyMoment(t *testing.T) {
 	for _, m := range killable() {
 		t.Run(m.name, func(t *testing.T) {
-			host.Need(t, m.need...)
-			if m.bridge != "" {
-				removeAtEnd(t, m.bridge)
-			}
+			m.prepare(t)
 			before := host.Snapshot(t)
 			survived := 0
 			for i := range 40 {
-				a := attach(t, m.config, fmt.Sprintf("killed-%d", i))
+				a := m.container(t, fmt.Sprintf("killed-%d", i), 1)
 				cmd := exec.Command(host.Bin(t) + "/" + a.plugin())
 				cmd.Env = host.Env("ADD", a.id, a.netns, a.ifName, host.Bin(t))
-				cmd.Stdin = strings.NewReader(a.config)
+				cmd.Stdin = strings.NewReader(a.ready(t))
 				if err := cmd.Start(); err != nil {
 					t.Fatal(err)
 				}
@@ -163,7 +157,7 @@ func TestKillAtAnyMoment(t *testing.T) {
 				a.gone(t)
 			}
 			t.Logf("%d of 40 were too quick", survived)
-			host.Unchanged(t, before, stays(m.bridge)...)
+			host.Unchanged(t, before, m.stays()...)
 		})
 	}
 }

@@ -33,7 +33,7 @@ func TestLife(t *testing.T) {
 			c.del(t)
 			c.gone(t)
 		}
-		host.Unchanged(t, before, stays(m.bridge)...)
+		host.Unchanged(t, before, m.stays()...)
 	})
 }
 

@@ -12,9 +12,13 @@ import (
 type mode struct {
 	name   string
 	config string
+	before []string // configurations of the plugins before it in the list
 	args   string   // CNI_ARGS
 	bridge string   // that stays, for the next container
 	need   []string // features of the kernel
+
+	setup, cleanup string   // shell commands that make what has to be on the host, and take it away
+	leaves         []string // patterns of what else outlives the last attachment
 
 	families string // "4", "6", "46" or "" for no addresses
 	gateway  bool   // the container reaches the host by the gateways' addresses
@@ -116,12 +120,22 @@ func modes() []mode {
 func each(t *testing.T, f func(t *testing.T, m mode)) {
 	for _, m := range modes() {
 		t.Run(m.name, func(t *testing.T) {
-			host.Need(t, m.need...)
-			if m.bridge != "" {
-				removeAtEnd(t, m.bridge)
-			}
+			m.prepare(t)
 			f(t, m)
 		})
+	}
+}
+
+// prepare makes what the mode takes for granted, for the time of a test.
+func (m mode) prepare(t *testing.T) {
+	t.Helper()
+	host.Need(t, m.need...)
+	if m.bridge != "" {
+		removeAtEnd(t, m.bridge)
+	}
+	if m.setup != "" {
+		host.Run(t, "sh", "-ec", m.setup)
+		t.Cleanup(func() { host.Run(t, "sh", "-ec", m.cleanup) })
 	}
 }
 
@@ -134,13 +148,17 @@ func removeAtEnd(t testing.TB, bridge string) {
 func (m mode) container(t testing.TB, id string, number int) *attachment {
 	t.Helper()
 	a := attach(t, m.config, id)
+	a.before = m.before
 	if m.args != "" {
 		a.args = fmt.Sprintf(m.args, number)
 	}
 	return a
 }
 
-// stays are the patterns of what outlives the last attachment, or changes by itself; bridge is that of the test, if it has one.
+// stays are the patterns of what outlives the last attachment, or changes by itself.
+func (m mode) stays() []string { return append(stays(m.bridge), m.leaves...) }
+
+// stays are those of every mode; bridge is that of the test, if it has one.
 func stays(bridge string) []string {
 	patterns := []string{
 		host.SharedNFT, host.SharedFiles, host.SharedForwarding,
