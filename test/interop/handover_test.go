@@ -25,7 +25,7 @@ func TestCallers(t *testing.T) {
 	} {
 		for _, n := range tt.plugins.networks() {
 			t.Run(tt.caller+"/"+tt.plugins.name+"/"+n.String(), func(t *testing.T) {
-				fresh(t)
+				n.fresh(t)
 				before := host.Snapshot(t)
 				cache := t.TempDir()
 				c := tt.new(t, cache, tt.plugins)
@@ -58,7 +58,7 @@ func TestTakeOver(t *testing.T) {
 	for _, other := range others() {
 		for _, n := range other.networks() {
 			t.Run(other.name+"/"+n.String(), func(t *testing.T) {
-				fresh(t)
+				n.fresh(t)
 				before := host.Snapshot(t)
 				cache := t.TempDir()
 				at := newAttachment(t, "c1", n.ifName())
@@ -107,7 +107,7 @@ func TestTakeOverWithoutHelp(t *testing.T) {
 					continue // a DEL without a result, and nothing else to find the interface by
 				}
 				t.Run(tt.name+"/"+other.name+"/"+n.String(), func(t *testing.T) {
-					fresh(t)
+					n.fresh(t)
 					before := host.Snapshot(t)
 					cache := t.TempDir()
 					at := newAttachment(t, "c1", n.ifName())
@@ -144,7 +144,7 @@ func TestTakeOverGC(t *testing.T) {
 			n := network{plugin: plugin, family: dual, backend: backend, version: cni.V110}
 			for _, cached := range []bool{true, false} {
 				t.Run(n.String()+map[bool]string{true: "-cached"}[cached], func(t *testing.T) {
-					fresh(t)
+					n.fresh(t)
 					before := host.Snapshot(t)
 					cache := t.TempDir()
 					old := newOfficial(t, cache, reference)
@@ -188,7 +188,7 @@ func TestLeave(t *testing.T) {
 			cases++
 			name := other.name + "-" + n.String()
 			t.Run(name, func(t *testing.T) {
-				fresh(t)
+				n.fresh(t)
 				before := host.Snapshot(t)
 				cache := t.TempDir()
 				at := newAttachment(t, "c1", n.ifName())

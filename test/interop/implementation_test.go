@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -28,13 +29,29 @@ func others() []implementation { return []implementation{reference, debian} }
 
 func (i implementation) networks() []network { return networks(i.newest, i.backends...) }
 
-// add calls the plugin of a network with ADD, as a runtime would, and returns
-// what it answered.
+// add calls the plugins of a network with ADD, as a runtime would, and returns
+// what the last answered.
 func (i implementation) add(t *testing.T, n network, at attachment) string {
 	t.Helper()
-	stdout, stderr, exit := host.Plugin(t, i.bin(t), n.plugin, host.Env("ADD", at.id, at.ns, at.ifName, i.bin(t)), n.single())
-	if exit != 0 {
-		t.Fatalf("%s: ADD of %s: exit status %d\n%s%s", i.name, n, exit, stdout, stderr)
+	list, err := cni.ParseList(n.list())
+	if err != nil {
+		t.Fatal(err)
 	}
-	return stdout
+	result := ""
+	for _, p := range list.Plugins {
+		set := map[string]any{"cniVersion": list.CNIVersion, "name": list.Name}
+		if result != "" {
+			set["prevResult"] = json.RawMessage(result)
+		}
+		conf, err := cni.Derive(p.Raw, set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stdout, stderr, exit := host.Plugin(t, i.bin(t), p.Type, host.Env("ADD", at.id, at.ns, at.ifName, i.bin(t)), string(conf))
+		if exit != 0 {
+			t.Fatalf("%s: ADD of %s by %s: exit status %d\n%s%s", i.name, n, p.Type, exit, stdout, stderr)
+		}
+		result = stdout
+	}
+	return result
 }

@@ -61,7 +61,7 @@ func TestKernelState(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var facts [2][]string
 			for i, impl := range []implementation{reference, ours} {
-				fresh(t)
+				c.fresh(t)
 				at := newAttachment(t, "c1", c.ifName())
 				impl.add(t, c.network, at)
 				facts[i] = observe(t, at)
@@ -100,7 +100,7 @@ func TestResults(t *testing.T) {
 			t.Run(n.String(), func(t *testing.T) {
 				var results [2][]string
 				for i, impl := range []implementation{reference, ours} {
-					fresh(t)
+					n.fresh(t)
 					at := newAttachment(t, "c1", n.ifName())
 					results[i] = resultFacts(t, impl.add(t, n, at), at)
 				}

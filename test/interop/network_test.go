@@ -23,26 +23,47 @@ const (
 	// rules short, in which it stands beside a container ID.
 	networkName = "interop-tests-network"
 	bridgeName  = "br0"
+	// wire is what the names of links begin with that a network's setup makes.
+	wire = "wire"
 )
 
 // A network is a configuration that every implementation understands.
 type network struct {
-	plugin  string // bridge, ptp, loopback
+	plugin  string // bridge, ptp, loopback, or one whose keys are all in more
 	family  family
 	backend string // of masquerading: nftables, iptables, "" for what the plugin thinks best
 	version cni.Version
 	more    string // further keys of the plugin, `,"mtu":1400`
 	ipam    string // instead of the host-local of the family; "{}" is none
+
+	chain chain  // the plugins after it
+	setup string // a shell command that makes what has to be on the host
+}
+
+// A chain is what comes after the first plugin of a list.
+type chain struct {
+	name    string
+	plugins []string // as they stand in the list
 }
 
 func (n network) String() string {
 	parts := []string{n.plugin}
-	for _, p := range []string{string(n.family), n.backend, string(n.version)} {
+	for _, p := range []string{n.chain.name, string(n.family), n.backend, string(n.version)} {
 		if p != "" {
 			parts = append(parts, p)
 		}
 	}
 	return strings.Join(parts, "-")
+}
+
+// fresh brings the host back to what it was before any plugin ran, and makes what the network
+// needs there.
+func (n network) fresh(t *testing.T) {
+	t.Helper()
+	fresh(t)
+	if n.setup != "" {
+		host.Run(t, "sh", "-ec", n.setup)
+	}
 }
 
 // single returns the configuration of the plugin alone.
@@ -52,7 +73,8 @@ func (n network) single() string {
 
 // list returns the configuration as a list.
 func (n network) list() []byte {
-	return []byte(`{"cniVersion":"` + string(n.version) + `","name":"` + networkName + `","plugins":[` + n.plugged("") + `]}`)
+	plugins := strings.Join(append([]string{n.plugged("")}, n.chain.plugins...), ",")
+	return []byte(`{"cniVersion":"` + string(n.version) + `","name":"` + networkName + `","plugins":[` + plugins + `]}`)
 }
 
 func (n network) plugged(identity string) string {

@@ -3,6 +3,7 @@ package interop
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -54,7 +55,10 @@ func anonymous(t *testing.T, facts []string, at attachment) []string {
 	t.Helper()
 	pairs := []string{at.id, "ID", networkName, "NETWORK", at.ns, "SANDBOX"}
 	for name, l := range host.Links(t, "") {
-		if l.Kind == "veth" && name != host.Uplink {
+		switch {
+		case l.Kind == "ifb":
+			pairs = append(pairs, name, "IFB")
+		case l.Kind == "veth" && name != host.Uplink && !strings.HasPrefix(name, wire):
 			pairs = append(pairs, name, "VETH")
 		}
 	}
@@ -101,6 +105,9 @@ func namespace(t *testing.T, where, ns string) []string {
 			add("rule %s %s", family, canonical(t, r))
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(host.Links(t, ns))) {
+		facts = append(facts, shaping(t, where, ns, name)...)
+	}
 	// What can't be read, such as stable_secret before it is written, is passed over.
 	out, _ := host.TryIn(ns, "grep", "-rs", "", "/proc/sys/net/ipv4/conf", "/proc/sys/net/ipv6/conf", "/proc/sys/net/ipv4/neigh",
 		"/proc/sys/net/ipv6/neigh", "/proc/sys/net/ipv4/ip_forward")
@@ -110,6 +117,23 @@ func namespace(t *testing.T, where, ns string) []string {
 	for line := range strings.Lines(out) {
 		key, value, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "/proc/sys/net/"), ":")
 		add("sysctl %s=%s", key, value)
+	}
+	return facts
+}
+
+// shaping returns the facts of what a link does with its queue.
+func shaping(t *testing.T, where, ns, link string) []string {
+	t.Helper()
+	var facts []string
+	for _, what := range [][]string{{"qdisc"}, {"class"}, {"filter"}, {"filter", "parent", "ffff:"}} {
+		args := append([]string{"-j", "-d", what[0], "show", "dev", link}, what[1:]...)
+		var objects []map[string]any
+		host.JSONIn(t, ns, &objects, "tc", args...)
+		for _, o := range objects {
+			if len(o) > 0 && o["kind"] != "noqueue" {
+				facts = append(facts, fmt.Sprintf("%s %s %s %s", where, what[0], link, canonical(t, o)))
+			}
+		}
 	}
 	return facts
 }
