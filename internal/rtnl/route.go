@@ -27,8 +27,8 @@ type Route struct {
 	Local bool // read only: the destination is an address of the host itself
 }
 
-// mainTable is the table of ordinary routes, RT_TABLE_MAIN.
-const mainTable = unix.RT_TABLE_MAIN
+// MainTable is the table of ordinary routes, RT_TABLE_MAIN.
+const MainTable = unix.RT_TABLE_MAIN
 
 // AddRoute adds a route. The error matches ErrExists if there is one to the
 // same destination with the same priority.
@@ -223,7 +223,7 @@ func (r Route) String() string {
 	if r.Gateway.IsValid() {
 		s += " via " + r.Gateway.String()
 	}
-	if r.Table != 0 && r.Table != mainTable {
+	if r.Table != 0 && r.Table != MainTable {
 		s += fmt.Sprintf(" table %d", r.Table)
 	}
 	if r.Priority != 0 {

@@ -43,6 +43,10 @@ type Reader interface {
 	// the host's tables. The error matches ErrNotFound if there is none.
 	RouteTo(netip.Addr) (Route, error)
 
+	// DefaultRoutes returns the routes to everywhere of a family, IPv4 or
+	// IPv6, in the main table.
+	DefaultRoutes(is4 bool) ([]Route, error)
+
 	// Known returns a link as this connection last saw it under that name,
 	// and asks for it only if it never did.
 	Known(name string) (*Link, error)

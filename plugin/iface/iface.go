@@ -25,6 +25,11 @@ import (
 type Interface struct {
 	Name   string
 	Within state.Key // the object that the interface vanishes with
+	Port   string    // the bridge's port on the host that it is behind, empty for none
+
+	// ACD makes the IPv4 addresses wait until nobody on the network has
+	// claimed them (RFC 5227), for 300 ms.
+	ACD bool
 
 	// DAD makes an IPv6 address wait for duplicate address detection (RFC
 	// 4862) before it can be used.
@@ -41,17 +46,35 @@ type Interface struct {
 // Configure plans the addresses of a result and the link's coming up.
 func (i Interface) Configure(result *cni.Result) state.Plan {
 	plan := state.Plan{i.settings(result)}
+	up := state.On(i.Within, link.Up{NS: state.Sandbox, Link: i.Name})
+	asked := i.asked(result)
+	if asked != nil {
+		plan = append(plan, up, state.On(i.Within, addr.Unclaimed{NS: state.Sandbox, Link: i.Name, Addrs: asked, Port: i.Port}))
+	}
 	for _, ip := range result.IPs {
 		plan = append(plan, state.Share(addr.Unused{Addr: ip.Address.Addr()}))
 		plan = append(plan, state.On(i.Within, addr.Address{
 			NS: state.Sandbox, Link: i.Name, Prefix: ip.Address, NoDAD: !i.DAD, NoPrefixRoute: i.NoPrefixRoute,
 		}))
 	}
-	plan = append(plan, state.On(i.Within, link.Up{NS: state.Sandbox, Link: i.Name}))
+	if asked == nil {
+		plan = append(plan, up)
+	}
 	if i.DAD && has6(result) {
 		plan = append(plan, state.On(i.Within, addr.Settled{NS: state.Sandbox, Link: i.Name}))
 	}
 	return plan
+}
+
+// asked returns the addresses that the neighbours have to be asked for.
+func (i Interface) asked(result *cni.Result) []netip.Addr {
+	var asked []netip.Addr
+	for _, ip := range result.IPs {
+		if a := ip.Address.Addr(); i.ACD && a.Is4() {
+			asked = append(asked, a)
+		}
+	}
+	return asked
 }
 
 func has6(result *cni.Result) bool {
@@ -92,13 +115,13 @@ func number(on bool) string {
 	return "0"
 }
 
-// Announce plans that the neighbours learn the interface's addresses. The port
-// is the bridge's that the interface is behind, empty for none.
-func (i Interface) Announce(port string) state.Step {
-	return state.On(i.Within, addr.Announced{NS: state.Sandbox, Link: i.Name, Port: port})
+// Announce plans that the neighbours learn the interface's addresses.
+func (i Interface) Announce() state.Step {
+	return state.On(i.Within, addr.Announced{NS: state.Sandbox, Link: i.Name, Port: i.Port})
 }
 
-// Routes plans the routes of a result. One without a gateway takes that of the
+// Routes plans the routes of a result, after [ApplyDefaultRoute].
+// One without a gateway takes that of the
 // first address of its family, unless its scope says that it needs none.
 func (i Interface) Routes(result *cni.Result) state.Plan {
 	var plan state.Plan

@@ -63,16 +63,22 @@ func links(_ context.Context, c *Config, r *plugin.Request, _ state.Reader) (sta
 
 // desired gives the container its addresses, if there is IPAM, and the bridge
 // the gateways'.
-func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result, _ state.Reader) (state.Plan, error) {
+func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result, rd state.Reader) (state.Plan, error) {
 	if c.DisableContainerInterface {
 		return nil, nil
 	}
-	inside := iface.Interface{Name: r.IfName, Within: link.Key(hostEnd(c, r)), DAD: c.EnableDAD, AcceptRA: c.AcceptRA}
+	inside := iface.Interface{
+		Name: r.IfName, Within: link.Key(hostEnd(c, r)), Port: hostEnd(c, r),
+		ACD: c.ACD, DAD: c.EnableDAD, AcceptRA: c.AcceptRA,
+	}
 	if r.Config.IPAM.Type == "" {
 		return inside.Configure(result), nil
 	}
 
 	c.complete(result)
+	if err := iface.ApplyDefaultRoute(c.DefaultRoute, r, result, rd); err != nil {
+		return nil, err
+	}
 	var plan state.Plan
 	if c.gateway() {
 		for _, ip := range result.IPs {
@@ -88,7 +94,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	if c.IPMasq {
 		plan = append(plan, iface.Masquerade(r, result, c.IPMasqBackend))
 	}
-	return append(plan, inside.Announce(hostEnd(c, r))), nil
+	return append(plan, inside.Announce()), nil
 }
 
 // complete adds to a result of IPAM the gateways, by default the first address

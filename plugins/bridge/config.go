@@ -59,6 +59,12 @@ type Config struct {
 	// an IPv6 address.
 	AcceptRA *bool `json:"acceptRA"`
 
+	// ACD makes IPv4 addresses wait for address conflict detection.
+	ACD bool `json:"acd"`
+
+	// DefaultRoute says what becomes of the container's default routes.
+	DefaultRoute iface.DefaultRoute `json:"defaultRoute"`
+
 	Args struct {
 		CNI struct {
 			MAC string `json:"mac"` // comes before MAC of CNI_ARGS
@@ -127,6 +133,9 @@ func validate(c *Config, r *plugin.Request) error {
 	if c.DisableContainerInterface && r.Config.IPAM.Type != "" {
 		return cni.Errorf(cni.CodeInvalidConfig, "disableContainerInterface leaves no interface to give addresses to; remove it, or ipam")
 	}
+	if c.IsDefaultGateway && c.DefaultRoute == "never" {
+		return cni.Errorf(cni.CodeInvalidConfig, `isDefaultGateway asks for a default route, and "defaultRoute": "never" for none; remove one of them`)
+	}
 	for _, refused := range []struct {
 		key string
 		set bool
@@ -138,6 +147,9 @@ func validate(c *Config, r *plugin.Request) error {
 		}
 	}
 	if err := iface.ValidateBackend(c.IPMasqBackend); err != nil {
+		return err
+	}
+	if err := iface.ValidateDefaultRoute(c.DefaultRoute); err != nil {
 		return err
 	}
 	return iface.ValidateMTU(c.MTU)

@@ -33,6 +33,9 @@ type Config struct {
 	// advertisements. Unset is the kernel's default, but no if IPAM gives
 	// an IPv6 address.
 	AcceptRA *bool `json:"acceptRA"`
+
+	// DefaultRoute says what becomes of the default routes that IPAM gives.
+	DefaultRoute iface.DefaultRoute `json:"defaultRoute"`
 }
 
 // New returns the plugin.
@@ -56,6 +59,9 @@ func validate(c *Config, r *plugin.Request) error {
 	if err := iface.ValidateBackend(c.IPMasqBackend); err != nil {
 		return err
 	}
+	if err := iface.ValidateDefaultRoute(c.DefaultRoute); err != nil {
+		return err
+	}
 	return iface.ValidateMTU(c.MTU)
 }
 
@@ -74,7 +80,10 @@ func links(_ context.Context, c *Config, r *plugin.Request, _ state.Reader) (sta
 // is not a point-to-point device to the kernel, so the container is given its
 // subnet's prefix without a route to it, a route to the gateway alone, and the
 // subnet behind that.
-func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result, _ state.Reader) (state.Plan, error) {
+func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result, rd state.Reader) (state.Plan, error) {
+	if err := iface.ApplyDefaultRoute(c.DefaultRoute, r, result, rd); err != nil {
+		return nil, err
+	}
 	host := iface.HostEnd(r)
 	pair := link.Key(host)
 	inside := iface.Interface{Name: r.IfName, Within: pair, AcceptRA: c.AcceptRA, NoPrefixRoute: true}
@@ -117,7 +126,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	if c.IPMasq {
 		plan = append(plan, iface.Masquerade(r, result, c.IPMasqBackend))
 	}
-	return append(plan, inside.Announce("")), nil
+	return append(plan, inside.Announce()), nil
 }
 
 // single returns the prefix that holds one address alone.

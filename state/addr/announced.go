@@ -52,19 +52,24 @@ func (a Announced) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, err
 	if err != nil {
 		return nil, err
 	}
-	if a.Port != "" {
-		host, err := k.Route(state.Host)
-		if err != nil {
-			return nil, err
-		}
-		// The port forwards then, or spanning tree has its say first, for
-		// some 30 s.
-		_, err = await(ctx, host, a.Port, func(l *rtnl.Link) bool { return l.PortState != rtnl.PortDisabled })
-		if err != nil {
-			return nil, err
-		}
+	if err := awaitPort(ctx, k, a.Port); err != nil {
+		return nil, err
 	}
 	return nil, conn.SetLink(link.Index, rtnl.Change{MAC: link.MAC})
+}
+
+// awaitPort looks at a bridge's port, if there is one, until it has noticed its
+// carrier. It forwards then, or spanning tree has its say first, for some 30 s.
+func awaitPort(ctx context.Context, k *state.Kernel, port string) error {
+	if port == "" {
+		return nil
+	}
+	host, err := k.Route(state.Host)
+	if err != nil {
+		return err
+	}
+	_, err = await(ctx, host, port, func(l *rtnl.Link) bool { return l.PortState != rtnl.PortDisabled })
+	return err
 }
 
 // await looks at a link until it is as wanted.
