@@ -1,5 +1,5 @@
 // Package bench measures the plugins beside the reference's, as a runtime sees
-// them: one process a verb, from its start to its end.
+// them: one process a plugin and verb, from its start to its end.
 //
 // All contenders take part in one run, in turn and in changing order, on one
 // private host, with the same configurations, and warm. Each ADD has to lead to
@@ -78,7 +78,7 @@ func timeVerbs(t *testing.T, s scenario, as []*attachment, rounds int) []timing 
 		for i := range as {
 			i = (i + round) % len(as) // nobody is always the one after another
 			a := as[i]
-			add, del := a.run(t, cni.VerbAdd), a.run(t, cni.VerbDel)
+			add, del := a.run(t, cni.VerbAdd, nothing), a.run(t, cni.VerbDel, nothing)
 			if round >= warmups {
 				adds[i], dels[i] = append(adds[i], add), append(dels[i], del)
 			}

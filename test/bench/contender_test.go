@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,15 +34,22 @@ func contenders(t *testing.T) []contender {
 type scenario struct {
 	plugin   string
 	families string // "4" or "46"
+	full     bool   // with the plugins that a pod's network has after it
 }
 
-var scenarios = []scenario{{"ptp", "4"}, {"ptp", "46"}, {"bridge", "4"}, {"bridge", "46"}}
+var scenarios = []scenario{
+	{"ptp", "4", false}, {"ptp", "46", false}, {"bridge", "4", false}, {"bridge", "46", false}, {"bridge", "4", true}, {"bridge", "46", true},
+}
 
 func (s scenario) name() string {
-	if s.families == "46" {
-		return s.plugin + " dual stack"
+	name := s.plugin
+	if s.full {
+		name = "full chain"
 	}
-	return s.plugin + " IPv4"
+	if s.families == "46" {
+		return name + " dual stack"
+	}
+	return name + " IPv4"
 }
 
 // An attachment is a container of one contender's network, added and deleted
@@ -49,9 +57,9 @@ func (s scenario) name() string {
 type attachment struct {
 	contender
 	scenario
-	config string
-	netns  string
-	prev   json.RawMessage // result of the ADD
+	list  *cni.List
+	netns string
+	prev  json.RawMessage // result of the ADD
 }
 
 // attachments returns one of every contender, each on a network of its own.
@@ -59,7 +67,11 @@ func attachments(t *testing.T, s scenario, list []contender) []*attachment {
 	t.Helper()
 	var as []*attachment
 	for i, c := range list {
-		as = append(as, &attachment{contender: c, scenario: s, config: s.config(i+1, c.backend), netns: host.NetNS(t)})
+		l, err := cni.ParseList([]byte(s.config(i+1, c.backend)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		as = append(as, &attachment{contender: c, scenario: s, list: l, netns: host.NetNS(t)})
 	}
 	return as
 }
@@ -82,8 +94,26 @@ func (s scenario) config(n int, backend string) string {
 	if s.plugin == "bridge" {
 		keys += fmt.Sprintf(`,"bridge":"bench%d","isGateway":true`, n)
 	}
-	return fmt.Sprintf(`{"cniVersion":"1.1.0","name":"bench-%s%s-%d","type":%q,%s,"ipam":{"type":"host-local","ranges":[%s],"routes":[%s]}}`,
-		s.plugin, s.families, n, s.plugin, keys, strings.Join(ranges, ","), strings.Join(routes, ","))
+	plugins := []string{fmt.Sprintf(`{"type":%q,%s,"ipam":{"type":"host-local","ranges":[%s],"routes":[%s]}}`,
+		s.plugin, keys, strings.Join(ranges, ","), strings.Join(routes, ","))}
+	if s.full {
+		plugins = append(plugins, fullChain(n, backend)...)
+	}
+	return fmt.Sprintf(`{"cniVersion":"1.1.0","name":"bench-%s%s-%v-%d","plugins":[%s]}`, s.plugin, s.families, s.full, n, strings.Join(plugins, ","))
+}
+
+// fullChain is what runs after the bridge of network number n.
+func fullChain(n int, backend string) []string {
+	portmap := ""
+	if backend != "" {
+		portmap = fmt.Sprintf(`"backend":%q,`, backend)
+	}
+	return []string{
+		fmt.Sprintf(`{"type":"portmap",%s"runtimeConfig":{"portMappings":[{"hostPort":%d,"containerPort":80,"protocol":"tcp"}]}}`, portmap, 8000+n),
+		`{"type":"firewall"}`,
+		`{"type":"tuning","sysctl":{"net.core.somaxconn":"512"}}`,
+		`{"type":"bandwidth","ingressRate":100000000,"ingressBurst":1000000,"egressRate":100000000,"egressBurst":1000000}`,
+	}
 }
 
 func names(as []*attachment) []string {
@@ -94,30 +124,48 @@ func names(as []*attachment) []string {
 	return list
 }
 
-// run executes the plugin for a verb as a runtime would, or has a command do so,
-// and returns how long it took.
-func (a *attachment) run(t *testing.T, verb cni.Verb, through ...string) time.Duration {
+// run executes the plugins for a verb as a runtime would, or has a command do so,
+// and returns how long they took together. After each it calls ended.
+func (a *attachment) run(t *testing.T, verb cni.Verb, ended func(), through ...string) (total time.Duration) {
 	t.Helper()
-	config := []byte(a.config)
+	plugins := slices.Clone(a.list.Plugins)
 	if verb == cni.VerbDel {
-		var err error
-		if config, err = cni.Derive(config, map[string]any{"prevResult": a.prev}); err != nil {
+		slices.Reverse(plugins)
+	} else {
+		a.prev = nil
+	}
+	for _, p := range plugins {
+		set := map[string]any{"cniVersion": a.list.CNIVersion, "name": a.list.Name}
+		if a.prev != nil {
+			set["prevResult"] = a.prev
+		}
+		config, err := cni.Derive(p.Raw, set)
+		if err != nil {
 			t.Fatal(err)
 		}
+		answer, took := call{
+			program: filepath.Join(a.bin, p.Type),
+			env:     host.Env(string(verb), "bench", a.netns, "eth0", a.bin),
+			stdin:   string(config),
+			through: through,
+		}.run(t)
+		if verb == cni.VerbAdd {
+			a.prev = answer
+		}
+		total += took
+		ended()
 	}
-	answer, took := call{
-		program: filepath.Join(a.bin, a.plugin),
-		env:     host.Env(string(verb), "bench", a.netns, "eth0", a.bin),
-		stdin:   string(config),
-		through: through,
-	}.run(t)
 	if verb == cni.VerbAdd {
-		a.prev = answer
-		return took
+		return total
 	}
 	// Looked up without a process, which would give it time.
-	if left, _ := filepath.Glob("/sys/class/net/veth*"); len(left) > 0 {
+	left, _ := filepath.Glob("/sys/class/net/veth*")
+	shaped, _ := filepath.Glob("/sys/class/net/bwp*")
+	if left = append(left, shaped...); len(left) > 0 {
 		t.Fatalf("%s: DEL of %s ended before %v was gone", a.contender.name, a.scenario.name(), left)
 	}
-	return took
+	return total
 }
+
+// nothing is what there is to do after a call that is only timed.
+func nothing() {}

@@ -38,11 +38,11 @@ func sameWork(t *testing.T, as []*attachment) {
 	t.Helper()
 	var first [2]counts
 	for i, a := range as {
-		a.run(t, cni.VerbAdd) // for what stays: the bridge, shared tables
-		a.run(t, cni.VerbDel)
+		a.run(t, cni.VerbAdd, nothing) // for what stays: the bridge, shared tables
+		a.run(t, cni.VerbDel, nothing)
 
 		before, rules := [2]counts{count(t, ""), count(t, a.netns)}, host.Snapshot(t)
-		a.run(t, cni.VerbAdd)
+		a.run(t, cni.VerbAdd, nothing)
 		after := [2]counts{count(t, ""), count(t, a.netns)}
 		did := [2]counts{after[0].less(before[0]), after[1].less(before[1])}
 		if i == 0 {
@@ -53,7 +53,7 @@ func sameWork(t *testing.T, as []*attachment) {
 				a.contender.name, a.scenario.name(), did, as[0].contender.name, first)
 		}
 		a.masquerades(t, rules.Diff(host.Snapshot(t)))
-		a.run(t, cni.VerbDel)
+		a.run(t, cni.VerbDel, nothing)
 		if now := [2]counts{count(t, ""), count(t, a.netns)}; now != before {
 			t.Errorf("%s: DEL of %s leaves %+v, there was %+v", a.contender.name, a.scenario.name(), now, before)
 		}
