@@ -24,9 +24,15 @@ const ReferenceVersion = "v1.9.1"
 // debianVersion is what Debian 12 ships: the oldest release that one meets in the field.
 const debianVersion = "1.1.1"
 
+// binEnv names a folder that already has what Bin would build. scripts/test-vm sets it for a machine without a compiler.
+const binEnv = "PLUMB_TEST_BIN"
+
 // Bin builds the plugins as make build does, once per test process, and returns their folder: what CNI_PATH should be.
 func Bin(t testing.TB) string {
 	t.Helper()
+	if dir := os.Getenv(binEnv); dir != "" {
+		return dir
+	}
 	root := Root(t)
 	watch(root)
 	dir, err := buildBin(root)

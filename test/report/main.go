@@ -8,6 +8,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -17,14 +18,16 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: go test -json ./... | report EXPECTED-SKIPS")
+	verbose := flag.Bool("v", false, "print what passing tests say as well")
+	flag.Parse()
+	if flag.NArg() != 1 {
+		fmt.Fprintln(os.Stderr, "usage: go test -json ./... | report [-v] EXPECTED-SKIPS")
 		os.Exit(2)
 	}
-	expected, err := readSkips(os.Args[1])
+	expected, err := readSkips(flag.Arg(0))
 	if err == nil {
 		var ok bool
-		if ok, err = report(os.Stdin, os.Stdout, expected); err == nil && !ok {
+		if ok, err = report(os.Stdin, os.Stdout, expected, *verbose); err == nil && !ok {
 			os.Exit(1)
 		}
 	}
@@ -55,7 +58,7 @@ type event struct {
 var marker = regexp.MustCompile(`SKIP-FEATURE (\S+?):`)
 
 // report copies the stream as text to w and tells whether all is well.
-func report(r io.Reader, w io.Writer, expected map[string]bool) (ok bool, err error) {
+func report(r io.Reader, w io.Writer, expected map[string]bool, verbose bool) (ok bool, err error) {
 	type key struct{ pkg, test string }
 	said := make(map[key][]string) // by tests that haven't ended
 	skipped := make(map[string]int)
@@ -89,6 +92,9 @@ func report(r io.Reader, w io.Writer, expected map[string]bool) (ok bool, err er
 			said[k] = append(said[k], e.Output)
 		case "pass":
 			passed++
+			if verbose {
+				fmt.Fprint(w, strings.Join(said[k], ""))
+			}
 			delete(said, k)
 		case "fail":
 			failed++

@@ -33,7 +33,7 @@ func TestReport(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out strings.Builder
-			got, err := report(strings.NewReader(tt.in), &out, map[string]bool{"vlan": true})
+			got, err := report(strings.NewReader(tt.in), &out, map[string]bool{"vlan": true}, false)
 			if err != nil || got != tt.ok || !strings.Contains(out.String(), tt.want) || tt.not != "" && strings.Contains(out.String(), tt.not) {
 				t.Errorf("got %v, %v; want %v; printed\n%s", got, err, tt.ok, out.String())
 			}
