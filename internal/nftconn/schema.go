@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // A Family is a family of tables, or of addresses.
@@ -61,10 +63,12 @@ type Type uint8
 
 // Types.
 const (
-	IPv4Addr Type = 7
-	IPv6Addr Type = 8
-	Protocol Type = 12 // of the transport layer, a byte
-	Service  Type = 13 // a port, two bytes
+	IPv4Addr  Type = 7
+	IPv6Addr  Type = 8
+	EtherAddr Type = 9
+	Protocol  Type = 12 // of the transport layer, a byte
+	Service   Type = 13 // a port, two bytes
+	IfName    Type = 41 // an interface's name, see InterfaceKey
 )
 
 // size is a value's length in bytes.
@@ -74,6 +78,10 @@ func (t Type) size() int {
 		return 4
 	case IPv6Addr:
 		return 16
+	case EtherAddr:
+		return 6
+	case IfName:
+		return unix.IFNAMSIZ
 	case Protocol:
 		return 1
 	case Service:
@@ -176,6 +184,10 @@ const (
 	Output
 	Postrouting
 )
+
+// BridgeDstNAT is the priority that nft calls dstnat in the family Bridge
+// (NF_BR_PRI_NAT_DST_BRIDGED).
+const BridgeDstNAT int32 = -300
 
 // SrcNAT is a priority that nft has a name for.
 const SrcNAT int32 = 100

@@ -4,15 +4,18 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 
 	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/plugin/iface"
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/state/addr"
 	"github.com/plumb-cni/plumb/state/link"
+	"github.com/plumb-cni/plumb/state/macspoof"
 	"github.com/plumb-cni/plumb/state/sysctl"
 )
 
@@ -25,7 +28,7 @@ func New() plugin.Plugin {
 		Desired:    desired,
 		Interfaces: interfaces,
 		Footprint:  footprint,
-		Kinds:      iface.Kinds(),
+		Kinds:      append([]state.Kind{macspoof.Kind{}}, iface.Kinds()...),
 		Ready:      ready,
 	})
 }
@@ -64,22 +67,22 @@ func links(_ context.Context, c *Config, r *plugin.Request, _ state.Reader) (sta
 // desired gives the container its addresses, if there is IPAM, and the bridge
 // the gateways'.
 func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result, rd state.Reader) (state.Plan, error) {
-	if c.DisableContainerInterface {
-		return nil, nil
+	plan, err := spoofing(c, r, rd)
+	if err != nil || c.DisableContainerInterface {
+		return plan, err
 	}
 	inside := iface.Interface{
 		Name: r.IfName, Within: link.Key(hostEnd(c, r)), Port: hostEnd(c, r),
 		ACD: c.ACD, DAD: c.EnableDAD, AcceptRA: c.AcceptRA,
 	}
 	if r.Config.IPAM.Type == "" {
-		return inside.Configure(result), nil
+		return append(plan, inside.Configure(result)...), nil
 	}
 
 	c.complete(result)
 	if err := iface.ApplyDefaultRoute(c.DefaultRoute, r, result, rd); err != nil {
 		return nil, err
 	}
-	var plan state.Plan
 	if c.gateway() {
 		for _, ip := range result.IPs {
 			plan = append(plan, state.Share(addr.Gateway{
@@ -95,6 +98,30 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 		plan = append(plan, iface.Masquerade(r, result, c.IPMasqBackend))
 	}
 	return append(plan, inside.Announce()), nil
+}
+
+// spoofing plans that the container sends from its own hardware address alone,
+// before it can send anything.
+func spoofing(c *Config, r *plugin.Request, rd state.Reader) (state.Plan, error) {
+	if !c.MACSpoofChk {
+		return nil, nil
+	}
+	mac := iface.MAC(r, nil)
+	if mac == nil {
+		conn, err := rd.Route(state.Sandbox)
+		if err != nil {
+			return nil, err
+		}
+		inside, err := conn.Known(r.IfName)
+		if errors.Is(err, rtnl.ErrNotFound) {
+			return nil, nil // which CHECK finds out by itself
+		}
+		if err != nil {
+			return nil, err
+		}
+		mac = inside.MAC
+	}
+	return state.Plan{state.Own(macspoof.Check{Owner: r.Owner, Port: hostEnd(c, r), MAC: mac})}, nil
 }
 
 // complete adds to a result of IPAM the gateways, by default the first address
@@ -123,6 +150,11 @@ func (c *Config) complete(result *cni.Result) {
 func hostEnd(c *Config, r *plugin.Request) string { return iface.HostEnd(r, c.bridge()) }
 
 func ready(ctx context.Context, c *Config, _ *plugin.Request, r state.Reader) error {
+	if c.MACSpoofChk {
+		if err := macspoof.Available(ctx, r); err != nil {
+			return cni.Errorf(cni.CodeUnavailable, "macspoofchk: %w", err)
+		}
+	}
 	return iface.Ready(ctx, c.IPMasq, c.IPMasqBackend, r)
 }
 
@@ -131,5 +163,6 @@ func interfaces(c *Config, r *plugin.Request) []state.Key {
 }
 
 func footprint(c *Config, r *plugin.Request, addrs []netip.Addr) []state.Key {
-	return iface.Footprint(r, addrs, c.bridge())
+	previous, _ := r.Previous()
+	return append(iface.Footprint(r, addrs, c.bridge()), macspoof.Key(r.Owner, hostEnd(c, r), previous.MAC))
 }

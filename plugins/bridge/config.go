@@ -74,11 +74,14 @@ type Config struct {
 		MAC string `json:"mac"` // comes before both
 	} `json:"runtimeConfig"`
 
+	// MACSpoofChk drops what the container sends from another hardware
+	// address than its interface's.
+	MACSpoofChk bool `json:"macspoofchk"`
+
 	// Keys of the reference that are not served yet, and refused.
 	VLAN                int             `json:"vlan"`
 	VLANTrunk           json.RawMessage `json:"vlanTrunk"`
 	PreserveDefaultVLAN bool            `json:"preserveDefaultVlan"`
-	MACSpoofChk         bool            `json:"macspoofchk"`
 }
 
 func (c *Config) bridge() string {
@@ -140,7 +143,7 @@ func validate(c *Config, r *plugin.Request) error {
 		key string
 		set bool
 	}{
-		{"vlan", c.VLAN != 0}, {"vlanTrunk", c.VLANTrunk != nil}, {"macspoofchk", c.MACSpoofChk},
+		{"vlan", c.VLAN != 0}, {"vlanTrunk", c.VLANTrunk != nil},
 	} {
 		if refused.set {
 			return cni.Errorf(cni.CodeUnsupportedField, "key %q is not supported yet", refused.key)

@@ -189,8 +189,8 @@ func TestPTP(t *testing.T) {
 // TestRefused needs keys that are not supported yet to be refused rather than
 // ignored. preserveDefaultVlan has no meaning without one of the others.
 func TestRefused(t *testing.T) {
-	keys.Covers(t, "bridge", "vlan", "vlanTrunk", "preserveDefaultVlan", "macspoofchk")
-	for _, key := range []string{`,"vlan":7`, `,"vlanTrunk":[{"id":7}]`, `,"vlan":7,"preserveDefaultVlan":true`, `,"macspoofchk":true`} {
+	keys.Covers(t, "bridge", "vlan", "vlanTrunk", "preserveDefaultVlan")
+	for _, key := range []string{`,"vlan":7`, `,"vlanTrunk":[{"id":7}]`, `,"vlan":7,"preserveDefaultVlan":true`} {
 		env := host.Env("ADD", "keys", host.NetNS(t), "eth0", host.Bin(t))
 		stdout, _, exit := host.Plugin(t, host.Bin(t), "bridge", env, fmt.Sprintf(`{"cniVersion":"1.1.0","name":"keys","type":"bridge"%s}`, key))
 		failure, err := cni.DecodeError([]byte(stdout))
