@@ -31,6 +31,11 @@ type Link struct {
 	Hairpin   bool
 	Isolated  bool
 	PortState int
+
+	// Of a bridge: whether it tells VLANs apart, and which one its ports are
+	// born into, 0 for none.
+	FiltersVLANs bool
+	DefaultVLAN  int
 }
 
 // PortDisabled is the Link.PortState of a bridge port without a carrier
@@ -145,7 +150,7 @@ const operUp = 6
 
 func parseLinkInfo(l *Link, info []byte) {
 	var slaveKind string
-	var slaveData []byte
+	var slaveData, data []byte
 	_ = eachAttr(info, func(kind uint16, v []byte) {
 		switch kind {
 		case unix.IFLA_INFO_KIND:
@@ -154,8 +159,13 @@ func parseLinkInfo(l *Link, info []byte) {
 			slaveKind = text(v)
 		case unix.IFLA_INFO_SLAVE_DATA:
 			slaveData = v
+		case unix.IFLA_INFO_DATA:
+			data = v
 		}
 	})
+	if l.Kind == "bridge" {
+		parseBridge(l, data)
+	}
 	if slaveKind != "bridge" {
 		return
 	}

@@ -43,6 +43,9 @@ type Reader interface {
 	// the host's tables. The error matches ErrNotFound if there is none.
 	RouteTo(netip.Addr) (Route, error)
 
+	// PortVLANs returns the VLANs that a bridge's port is a member of.
+	PortVLANs(port int) ([]VLANs, error)
+
 	// DefaultRoutes returns the routes to everywhere of a family, IPv4 or
 	// IPv6, in the main table.
 	DefaultRoutes(is4 bool) ([]Route, error)

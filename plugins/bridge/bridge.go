@@ -38,17 +38,13 @@ func links(_ context.Context, c *Config, r *plugin.Request, _ state.Reader) (sta
 	if err != nil {
 		return nil, err
 	}
-	conf := "ipv6/conf/" + c.bridge() + "/"
-	settings := sysctl.Settings{NS: state.Host, Initial: true, Optional: true, Values: []sysctl.Setting{
-		// The addresses and routes of the bridge are ours to give.
-		{Name: conf + "accept_ra", Value: "0"},
-	}}
-	if !c.EnableDAD {
-		settings.Values = append(settings.Values, sysctl.Setting{Name: conf + "accept_dad", Value: "0"})
+	trunk, err := c.trunk()
+	if err != nil {
+		return nil, err
 	}
-	return state.Plan{
-		state.Share(link.Bridge{Name: c.bridge(), MTU: c.MTU, Promiscuous: c.PromiscMode}),
-		state.Share(settings),
+	plan := state.Plan{
+		state.Share(link.Bridge{Name: c.bridge(), MTU: c.MTU, Promiscuous: c.PromiscMode, FiltersVLANs: c.filtersVLANs()}),
+		state.Share(c.settings(c.bridge())),
 		state.Own(link.Veth{
 			Owner:         r.Owner,
 			Name:          hostEnd(c, r),
@@ -61,7 +57,30 @@ func links(_ context.Context, c *Config, r *plugin.Request, _ state.Reader) (sta
 			Isolated:      c.PortIsolation,
 			NoIPv6Address: true,
 		}),
-	}, nil
+	}
+	if c.filtersVLANs() {
+		plan = append(plan, state.On(link.Key(hostEnd(c, r)), link.PortVLANs{
+			Bridge: c.bridge(), Port: hostEnd(c, r), Native: c.VLAN, Trunk: trunk, KeepDefault: c.PreserveDefaultVLAN,
+		}))
+	}
+	if port := c.vlanPort(); port != "" {
+		plan = append(plan,
+			state.Share(link.VLANPort{Bridge: c.bridge(), VLAN: c.VLAN, MTU: c.MTU}),
+			state.Share(c.settings(port)),
+		)
+	}
+	return plan, nil
+}
+
+// settings are those of an interface of the host that is the containers'
+// router: its addresses and routes are ours to give.
+func (c *Config) settings(name string) sysctl.Settings {
+	conf := "ipv6/conf/" + name + "/"
+	s := sysctl.Settings{NS: state.Host, Initial: true, Optional: true, Values: []sysctl.Setting{{Name: conf + "accept_ra", Value: "0"}}}
+	if !c.EnableDAD {
+		s.Values = append(s.Values, sysctl.Setting{Name: conf + "accept_dad", Value: "0"})
+	}
+	return s
 }
 
 // desired gives the container its addresses, if there is IPAM, and the bridge
@@ -86,7 +105,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	if c.gateway() {
 		for _, ip := range result.IPs {
 			plan = append(plan, state.Share(addr.Gateway{
-				Link: c.bridge(), Prefix: netip.PrefixFrom(ip.Gateway, ip.Address.Bits()),
+				Link: c.router(), Prefix: netip.PrefixFrom(ip.Gateway, ip.Address.Bits()),
 				Force: c.ForceAddress, DAD: c.EnableDAD,
 			}))
 		}
@@ -147,7 +166,9 @@ func (c *Config) complete(result *cni.Result) {
 
 // hostEnd returns the name of the pair's end on the host, which a bridge called
 // veth-something must not be taken for.
-func hostEnd(c *Config, r *plugin.Request) string { return iface.HostEnd(r, c.bridge()) }
+func hostEnd(c *Config, r *plugin.Request) string {
+	return iface.HostEnd(r, c.bridge(), link.VLANPortName(c.bridge(), c.VLAN))
+}
 
 func ready(ctx context.Context, c *Config, _ *plugin.Request, r state.Reader) error {
 	if c.MACSpoofChk {
@@ -159,10 +180,14 @@ func ready(ctx context.Context, c *Config, _ *plugin.Request, r state.Reader) er
 }
 
 func interfaces(c *Config, r *plugin.Request) []state.Key {
-	return []state.Key{link.Key(c.bridge()), link.Key(hostEnd(c, r)), link.SandboxKey(r.IfName)}
+	keys := []state.Key{link.Key(c.bridge()), link.Key(hostEnd(c, r)), link.SandboxKey(r.IfName)}
+	if port := c.vlanPort(); port != "" {
+		keys = append(keys, link.Key(port))
+	}
+	return keys
 }
 
 func footprint(c *Config, r *plugin.Request, addrs []netip.Addr) []state.Key {
 	previous, _ := r.Previous()
-	return append(iface.Footprint(r, addrs, c.bridge()), macspoof.Key(r.Owner, hostEnd(c, r), previous.MAC))
+	return append(iface.Footprint(r, addrs, c.bridge(), link.VLANPortName(c.bridge(), c.VLAN)), macspoof.Key(r.Owner, hostEnd(c, r), previous.MAC))
 }

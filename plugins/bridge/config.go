@@ -1,12 +1,13 @@
 package bridge
 
 import (
-	"encoding/json"
+	"cmp"
 	"net"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/plugin/iface"
+	"github.com/plumb-cni/plumb/state/link"
 )
 
 // defaultBridge is the name of a bridge that no configuration names.
@@ -78,10 +79,23 @@ type Config struct {
 	// address than its interface's.
 	MACSpoofChk bool `json:"macspoofchk"`
 
-	// Keys of the reference that are not served yet, and refused.
-	VLAN                int             `json:"vlan"`
-	VLANTrunk           json.RawMessage `json:"vlanTrunk"`
-	PreserveDefaultVLAN bool            `json:"preserveDefaultVlan"`
+	// VLAN is the VLAN of what the container sends without a tag, 1 to 4094;
+	// 0 leaves it in the bridge's default one.
+	VLAN int `json:"vlan"`
+
+	// VLANTrunk are the VLANs that the container may send in by tags.
+	VLANTrunk []Trunk `json:"vlanTrunk"`
+
+	// PreserveDefaultVLAN lets a container with VLAN stay a member of the
+	// bridge's default one as well.
+	PreserveDefaultVLAN bool `json:"preserveDefaultVlan"`
+}
+
+// A Trunk is a VLAN, a range of them, or both.
+type Trunk struct {
+	ID    *int `json:"id"`
+	MinID *int `json:"minID"`
+	MaxID *int `json:"maxID"`
 }
 
 func (c *Config) bridge() string {
@@ -92,6 +106,59 @@ func (c *Config) bridge() string {
 }
 
 func (c *Config) gateway() bool { return c.IsGateway || c.IsDefaultGateway }
+
+// filtersVLANs reports whether the bridge has to tell VLANs apart.
+func (c *Config) filtersVLANs() bool { return c.VLAN != 0 || len(c.VLANTrunk) > 0 }
+
+// vlanPort returns the name of the host's interface in the container's VLAN, or
+// "" if that is the bridge itself.
+func (c *Config) vlanPort() string {
+	if c.VLAN == 0 || !c.gateway() {
+		return ""
+	}
+	return link.VLANPortName(c.bridge(), c.VLAN)
+}
+
+// router returns the interface of the host that has the gateways' addresses.
+func (c *Config) router() string { return cmp.Or(c.vlanPort(), c.bridge()) }
+
+// trunk returns the VLANs of the trunk.
+func (c *Config) trunk() ([]link.VLANRange, error) {
+	var list []link.VLANRange
+	for i, t := range c.VLANTrunk {
+		if (t.MinID == nil) != (t.MaxID == nil) {
+			return nil, cni.Errorf(cni.CodeInvalidConfig, "vlanTrunk[%d] has minID or maxID; a range needs both", i)
+		}
+		if t.ID != nil {
+			list = append(list, link.VLANRange{First: *t.ID, Last: *t.ID})
+		}
+		if t.MinID != nil {
+			list = append(list, link.VLANRange{First: *t.MinID, Last: *t.MaxID})
+		}
+	}
+	for _, r := range list {
+		if !validVLAN(r.First) || !validVLAN(r.Last) || r.First > r.Last {
+			return nil, cni.Errorf(cni.CodeInvalidConfig, "vlanTrunk: %s is no VLAN or range of VLANs, which are numbered from 1 to %d", r, maxVLAN)
+		}
+	}
+	return list, nil
+}
+
+// maxVLAN is the highest number of a VLAN (IEEE 802.1Q, which reserves 4095).
+const maxVLAN = 4094
+
+func validVLAN(id int) bool { return id >= 1 && id <= maxVLAN }
+
+func (c *Config) validateVLANs() error {
+	if c.VLAN != 0 && !validVLAN(c.VLAN) {
+		return cni.Errorf(cni.CodeInvalidConfig, "vlan %d is out of range; VLANs are numbered from 1 to %d", c.VLAN, maxVLAN)
+	}
+	if name := c.vlanPort(); name != "" && cni.ValidateIfName(name) != nil {
+		return cni.Errorf(cni.CodeInvalidConfig, "the gateway in the VLAN needs an interface %q, a name of more than 15 bytes; choose a shorter bridge", name)
+	}
+	_, err := c.trunk()
+	return err
+}
 
 // mac returns the requested hardware address of the container's interface, nil
 // for none.
@@ -139,15 +206,8 @@ func validate(c *Config, r *plugin.Request) error {
 	if c.IsDefaultGateway && c.DefaultRoute == "never" {
 		return cni.Errorf(cni.CodeInvalidConfig, `isDefaultGateway asks for a default route, and "defaultRoute": "never" for none; remove one of them`)
 	}
-	for _, refused := range []struct {
-		key string
-		set bool
-	}{
-		{"vlan", c.VLAN != 0}, {"vlanTrunk", c.VLANTrunk != nil},
-	} {
-		if refused.set {
-			return cni.Errorf(cni.CodeUnsupportedField, "key %q is not supported yet", refused.key)
-		}
+	if err := c.validateVLANs(); err != nil {
+		return err
 	}
 	if err := iface.ValidateBackend(c.IPMasqBackend); err != nil {
 		return err

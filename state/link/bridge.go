@@ -8,6 +8,7 @@ import (
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/state"
+	"golang.org/x/sys/unix"
 )
 
 // A Bridge is a virtual switch on the host, up, and shared by attachments. One
@@ -17,6 +18,9 @@ type Bridge struct {
 	Name        string
 	MTU         int  // when it is made; 0 is the kernel's default. Not compared: it follows the ports'.
 	Promiscuous bool // false is not managed
+
+	// FiltersVLANs makes it tell VLANs apart; false is not managed.
+	FiltersVLANs bool
 }
 
 var _ state.Resource = Bridge{}
@@ -48,6 +52,11 @@ func (b Bridge) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 		return nil, cni.Errorf(state.CodeConflict, "interface %s already exists on the host and is not a bridge (%s); choose another name",
 			b.Name, describe(found))
 	}
+	if b.FiltersVLANs && !found.FiltersVLANs {
+		if err := b.filterVLANs(conn, found); err != nil {
+			return nil, err
+		}
+	}
 	var change rtnl.Change
 	if !found.Up {
 		change.Up = ptr(true)
@@ -64,6 +73,19 @@ func (b Bridge) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	return nil, nil
 }
 
+// filterVLANs makes sure that the kernel did as it was told.
+func (b Bridge) filterVLANs(conn *rtnl.Conn, found *rtnl.Link) error {
+	err := conn.FilterVLANs(found.Index)
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("%s: %w", b.Name, err)
+	}
+	now, err := conn.Link(b.Name)
+	if err == nil && !now.FiltersVLANs {
+		err = cni.Errorf(cni.CodeUnsupportedField, "bridge %s can't tell VLANs apart: the kernel lacks CONFIG_BRIDGE_VLAN_FILTERING", b.Name)
+	}
+	return err
+}
+
 // Diff compares the bridge's kind and state.
 func (b Bridge) Diff(_ context.Context, r state.Reader) ([]state.Drift, error) {
 	found, err := look(r, state.Host, b.Name)
@@ -76,6 +98,9 @@ func (b Bridge) Diff(_ context.Context, r state.Reader) ([]state.Drift, error) {
 	c := comparison{key: b.Key()}
 	compare(&c, "kind", "bridge", found.Kind)
 	compare(&c, "up", true, found.Up)
+	if b.FiltersVLANs {
+		compare(&c, "VLAN filtering", true, found.FiltersVLANs)
+	}
 	if b.Promiscuous {
 		compare(&c, "promiscuous", true, found.Promisc > 0)
 	}

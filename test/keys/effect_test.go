@@ -185,17 +185,3 @@ func TestPTP(t *testing.T) {
 		see(t, "ptp", ipam, e)
 	}
 }
-
-// TestRefused needs keys that are not supported yet to be refused rather than
-// ignored. preserveDefaultVlan has no meaning without one of the others.
-func TestRefused(t *testing.T) {
-	keys.Covers(t, "bridge", "vlan", "vlanTrunk", "preserveDefaultVlan")
-	for _, key := range []string{`,"vlan":7`, `,"vlanTrunk":[{"id":7}]`, `,"vlan":7,"preserveDefaultVlan":true`} {
-		env := host.Env("ADD", "keys", host.NetNS(t), "eth0", host.Bin(t))
-		stdout, _, exit := host.Plugin(t, host.Bin(t), "bridge", env, fmt.Sprintf(`{"cniVersion":"1.1.0","name":"keys","type":"bridge"%s}`, key))
-		failure, err := cni.DecodeError([]byte(stdout))
-		if exit != 1 || err != nil || failure.Code != cni.CodeUnsupportedField {
-			t.Errorf("%s: exit status %d, %s", key, exit, stdout)
-		}
-	}
-}
