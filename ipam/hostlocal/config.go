@@ -24,6 +24,10 @@ type (
 		Ranges [][]rangeJSON `json:"ranges"`
 		ipam.Routed
 		ResolvConf string `json:"resolvConf"`
+
+		// StatusOnExhaustion makes STATUS fail while a range set has no
+		// free address.
+		StatusOnExhaustion bool `json:"statusOnExhaustion"`
 	}
 )
 
@@ -52,6 +56,8 @@ type config struct {
 	requests   []*request // the address asked for from each; nil if any will do
 	routes     []cni.Route
 	resolvConf string // path, or empty
+
+	statusOnExhaustion bool
 }
 
 // A request is an address that the caller asks for.
@@ -77,7 +83,7 @@ func parseConfig(r *plugin.Request) (*config, error) {
 	if err := ipam.Decode(r.Config.IPAM.Raw, &section, "ipam"); err != nil {
 		return nil, err
 	}
-	c := &config{dataDir: dataDir, resolvConf: section.ResolvConf}
+	c := &config{dataDir: dataDir, resolvConf: section.ResolvConf, statusOnExhaustion: section.StatusOnExhaustion}
 	if c.resolvConf != "" && !filepath.IsAbs(c.resolvConf) {
 		return nil, ipam.Invalid("ipam.resolvConf", "", "%q is not an absolute path", c.resolvConf)
 	}

@@ -116,7 +116,7 @@ func (c *config) allocate(store *addrstore.Store, i int, r *plugin.Request) (net
 
 // exhausted returns the error of a range set without a free address.
 func exhausted(store *addrstore.Store, i int, set rangeSet) error {
-	use, err := store.Usage(func(a netip.Addr) bool { return set.find(a) >= 0 && set.reserved(a) == "" })
+	use, err := store.Usage(set.gives)
 	if err != nil {
 		return err
 	}
@@ -239,8 +239,11 @@ func (h *hostLocal) open(ctx context.Context, r *plugin.Request, f func(*addrsto
 
 // Status implements plugin.IPAM. Its errors are Add's about the configuration,
 // and have cni.CodeUnavailable if the network stays locked or its folder can't
-// be written to. Ranges without a free address are no error: they have one again
-// as soon as a container goes.
+// be written to.
+//
+// Ranges without a free address are an error only where the configuration says
+// so. They have one again as soon as a container goes, while Kubernetes would
+// take the whole node for one that is not ready, and move its pods.
 func (h *hostLocal) Status(ctx context.Context, r *plugin.Request) error {
 	c, err := parseConfig(r)
 	if err != nil {
@@ -254,6 +257,41 @@ func (h *hostLocal) Status(ctx context.Context, r *plugin.Request) error {
 	if err := h.stores.Ready(ctx, c.dataDir, r.Config.Name); err != nil {
 		return cni.Errorf(cni.CodeUnavailable, "network %s: %w", r.Config.Name, err).
 			WithDetails("addresses can't be kept in ipam.dataDir, " + c.dataDir)
+	}
+	if !c.statusOnExhaustion {
+		return nil
+	}
+	if err := h.room(ctx, c, r.Config.Name); err != nil {
+		return cni.Errorf(cni.CodeUnavailable, "network %s: %w", r.Config.Name, err)
+	}
+	return nil
+}
+
+// room fails with state.CodeExhausted if a range set has no free address.
+func (h *hostLocal) room(ctx context.Context, c *config, network string) error {
+	store, err := h.stores.Open(ctx, c.dataDir, network)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	for i, set := range c.sets {
+		for free := false; !free; {
+			use, err := store.Usage(set.gives)
+			if err != nil {
+				return err
+			}
+			free = uint64(use.Held) < set.size()
+			if free {
+				continue
+			}
+			// Not before the records themselves have been looked at.
+			if again, err := store.Refresh(); !again {
+				return errors.Join(exhausted(store, i, set), err)
+			}
+		}
 	}
 	return nil
 }

@@ -413,9 +413,19 @@ func TestGC(t *testing.T) {
 	}
 }
 
+// TestStatusOfExhausted expects of STATUS that a full range is no error unless
+// the configuration says so.
+func TestStatusOfExhausted(t *testing.T) {
+	n := newNode(t)
+	const subnet = `"subnet":"10.0.0.0/30"`
+	n.add(t, "before", subnet)
+	check(t, n.Status(ctx, n.must(t, "c1", subnet)))
+}
+
 // TestStatus expects of STATUS that it fails exactly where ADD does, and changes
 // no record.
 func TestStatus(t *testing.T) {
+	keys.Covers(t, "host-local", "ipam.statusOnExhaustion")
 	const subnet = `"subnet":"10.0.0.0/24"`
 	full := func(t *testing.T, n *node) {
 		check(t, syscall.Mount("tmpfs", n.dir, "tmpfs", 0, "size=4k"))
@@ -437,7 +447,17 @@ func TestStatus(t *testing.T) {
 		"no folder yet": {subnet, func(t *testing.T, n *node) {
 			n.dir += "/a/b"
 		}, ""},
-		"in use":        {subnet, func(t *testing.T, n *node) { n.add(t, "before", subnet) }, ""},
+		"in use": {subnet, func(t *testing.T, n *node) { n.add(t, "before", subnet) }, ""},
+		"exhausted, which counts": {`"subnet":"10.0.0.0/30","statusOnExhaustion":true`, func(t *testing.T, n *node) {
+			n.add(t, "before", `"subnet":"10.0.0.0/30"`)
+		}, "50: network net: no address left in range set 0"},
+		"one set of two exhausted": {`"ranges":[[{"subnet":"10.1.0.0/24"}],[{"subnet":"10.0.0.0/30"}]],"statusOnExhaustion":true`, func(t *testing.T, n *node) {
+			n.add(t, "before", `"subnet":"10.0.0.0/30"`)
+		}, "50: network net: no address left in range set 1"},
+		"nearly exhausted": {`"subnet":"10.0.0.0/29","statusOnExhaustion":true`, func(t *testing.T, n *node) {
+			n.add(t, "before", `"subnet":"10.0.0.0/29"`)
+		}, ""},
+		"nothing held":  {`"subnet":"10.0.0.0/30","statusOnExhaustion":true`, func(*testing.T, *node) {}, ""},
 		"bad subnet":    {`"subnet":"10.0.0.0"`, func(*testing.T, *node) {}, "7: ipam.subnet"},
 		"no resolvConf": {subnet + `,"resolvConf":"/nowhere"`, func(*testing.T, *node) {}, "7: ipam.resolvConf"},
 		"read-only":     {subnet, readOnly, "50: network net: "},

@@ -180,6 +180,9 @@ func (s rangeSet) reserved(a netip.Addr) (as string) {
 	return ""
 }
 
+// gives reports whether an address can be given.
+func (s rangeSet) gives(a netip.Addr) bool { return s.find(a) >= 0 && s.reserved(a) == "" }
+
 // size is the number of addresses that can be given.
 func (s rangeSet) size() uint64 {
 	special := make(map[netip.Addr]bool)
