@@ -19,17 +19,24 @@ type addition struct {
 	record *state.Record // as last saved, perhaps by an earlier ADD; nil if there is none
 
 	kept []state.Undo // undoes records and allocations, in order
+
+	// release, if set, undoes an allocation that needs the link for that.
+	release state.Undo
 }
 
 // abandon undoes kernel state, in reverse. Only if that has gone altogether it
 // forgets the records and releases the address, which must not be given to
-// another while a link still answers for it; otherwise DEL finds them.
+// another while a link still answers for it; otherwise DEL finds them. A lease
+// can be given back over the link alone, and so comes first.
 func (a *addition) abandon(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx) // which may be why we stop
-	if err := a.engine.Undo(ctx); err != nil {
-		return err
-	}
 	var errs []error
+	if a.release != nil {
+		errs = append(errs, a.release(ctx))
+	}
+	if err := a.engine.Undo(ctx); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
 	for _, undo := range slices.Backward(a.kept) {
 		errs = append(errs, undo(ctx))
 	}
@@ -121,7 +128,11 @@ func (d *Def[C]) add(ctx context.Context, s *session) (result *cni.Result, err e
 		if result, err = s.ipamAdd(ctx); err != nil {
 			return nil, err
 		}
-		a.kept = append(a.kept, s.ipamDel)
+		if s.needsLink() {
+			a.release = s.ipamDel
+		} else {
+			a.kept = append(a.kept, s.ipamDel)
+		}
 	}
 	desired, err := d.Desired(ctx, c, s.Request, result, k.Reader())
 	if err != nil {

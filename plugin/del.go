@@ -13,6 +13,7 @@ import (
 
 // del removes everything that may be there and releases the addresses, in that
 // order, unless a link would not go: its address must not be given to another.
+// An IPAM plugin that needs the link releases before.
 // It attempts all and joins the errors.
 func (d *Def[C]) del(ctx context.Context, s *session) error {
 	c, err := decode[C](s.Request)
@@ -62,16 +63,24 @@ func (d *Def[C]) held(ctx context.Context, s *session, record *state.Record) ([]
 // which nobody else can come to harm: its flows are flushed while its addresses
 // are still its own.
 func (d *Def[C]) remove(ctx context.Context, s *session, k *state.Kernel, objects []state.Object, held []netip.Addr) error {
+	var unreleased error
+	early := d.asksIPAM(s.Request) && s.needsLink()
+	if early {
+		unreleased = s.ipamDel(ctx)
+	}
 	if err := s.engine(k, s.Owner).Remove(ctx, d.Kinds, objects); err != nil {
-		return err
+		return errors.Join(unreleased, err)
 	}
 	if d.asksIPAM(s.Request) {
 		if err := flushConntrack(ctx, k, held); err != nil {
-			return err
+			return errors.Join(unreleased, err)
 		}
-		if err := s.ipamDel(ctx); err != nil {
-			return err
+		if !early {
+			unreleased = s.ipamDel(ctx)
 		}
+	}
+	if unreleased != nil {
+		return unreleased
 	}
 	return s.host.Records.Delete(d.Name, s.Owner)
 }

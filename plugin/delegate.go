@@ -25,6 +25,16 @@ func (s *session) ours() IPAM {
 	return s.host.Own(s.Config.IPAM.Type, s.Path)
 }
 
+// needsLink reports whether the IPAM plugin of the call has to release before
+// the link goes. Of foreign plugins, the reference's DHCP client does.
+func (s *session) needsLink() bool {
+	if p := s.ours(); p != nil {
+		_, ok := p.(LinkUser)
+		return ok
+	}
+	return s.Config.IPAM.Type == "dhcp"
+}
+
 // ipam calls own with our IPAM plugin, or executes the foreign one.
 func (s *session) ipam(ctx context.Context, own func(IPAM) error) (*cni.Result, error) {
 	var result *cni.Result

@@ -26,8 +26,15 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 		return err
 	}
 	defer k.Close()
+	var errs []error
+	early := d.asksIPAM(s.Request) && s.needsLink()
+	if early {
+		// Also those that no record tells of, while their links are there.
+		released, err := s.ipamGC(ctx)
+		errs = append(errs, err, flushConntrack(ctx, k, released))
+	}
 	stale, err := d.stale(ctx, s, k.Reader())
-	errs := []error{err}
+	errs = append(errs, err)
 	var unremoved []cni.Attachment // whose addresses must not be given to others
 	for _, l := range stale {
 		if err := d.collect(ctx, s, l); err != nil {
@@ -35,7 +42,7 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 			unremoved = append(unremoved, cni.Attachment{ContainerID: l.owner.ContainerID, IfName: l.owner.IfName})
 		}
 	}
-	if !d.asksIPAM(s.Request) {
+	if !d.asksIPAM(s.Request) || early {
 		return errors.Join(errs...)
 	}
 	if err := s.alsoValid(unremoved); err != nil {

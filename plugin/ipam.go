@@ -41,3 +41,11 @@ type IPAM interface {
 	// configuration, with cni.CodeUnavailable for any other reason.
 	Status(ctx context.Context, r *Request) error
 }
+
+// A LinkUser is an IPAM plugin that needs the attachment's link to give an
+// address back: a DHCP client speaks to its server over that. It releases
+// before the link goes, and not after.
+type LinkUser interface {
+	IPAM
+	NeedsLink()
+}
