@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -46,6 +47,10 @@ func main() {
 		code := cnitool.Run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr, &runtime.Exec{Stderr: os.Stderr}, about)
 		stop()
 		os.Exit(code)
+	}
+	if name == "dhcp" && len(os.Args) > 1 && os.Args[1] == "daemon" {
+		fmt.Fprintln(os.Stderr, "dhcp daemon:", becomeDaemon(os.Args[2:]))
+		os.Exit(1)
 	}
 	if p, ok := all.Find(name); ok {
 		serve(p, about)
@@ -125,4 +130,16 @@ func own(name string, path []string) plugin.IPAM {
 		}
 	}
 	return nil
+}
+
+// becomeDaemon replaces this process by the DHCP daemon, which is part of the
+// larger program beside this one. It returns only if it can't.
+func becomeDaemon(args []string) error {
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	plumb := filepath.Join(filepath.Dir(self), "plumb")
+	err = syscall.Exec(plumb, append([]string{"plumb", "dhcp-daemon"}, args...), os.Environ())
+	return fmt.Errorf("%s: %w; the daemon is part of that program, install it beside plumb-cni", plumb, err)
 }

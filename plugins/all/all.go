@@ -2,6 +2,7 @@
 package all
 
 import (
+	"github.com/plumb-cni/plumb/ipam/dhcp"
 	"github.com/plumb-cni/plumb/ipam/hostlocal"
 	"github.com/plumb-cni/plumb/ipam/static"
 	"github.com/plumb-cni/plumb/plugin"
@@ -13,6 +14,7 @@ import (
 // IPAM returns the plugins that allocate addresses.
 func IPAM() []plugin.IPAM {
 	return []plugin.IPAM{
+		dhcp.New(),
 		hostlocal.New(),
 		static.New(),
 	}

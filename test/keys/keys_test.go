@@ -32,6 +32,7 @@ func (k key) compare(l key) int { return strings.Compare(k.String(), l.String())
 // types, not of a type of their own.
 var ofSpecification = []key{
 	{"bridge", "CNI_ARGS.MAC"}, {"bridge", "dns"}, {"bridge", "ipam"},
+	{"dhcp", "CNI_ARGS.MAC"},
 	{"host-local", "CNI_ARGS.IP"},
 	{"loopback", "prevResult"},
 	{"ptp", "dns"}, {"ptp", "ipam"},
