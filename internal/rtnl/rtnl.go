@@ -50,6 +50,21 @@ type Reader interface {
 	// IPv6, in the main table.
 	DefaultRoutes(is4 bool) ([]Route, error)
 
+	// Qdisc returns the queueing discipline at a place of a link. The error
+	// matches ErrNotFound if there is none, or none but what the kernel put
+	// there itself and does not tell of.
+	Qdisc(index int, parent QHandle) (*Qdisc, error)
+
+	// Qdiscs returns the queueing disciplines of all links.
+	Qdiscs() ([]*Qdisc, error)
+
+	// Class returns a class of htb. The error matches ErrNotFound if there
+	// is none.
+	Class(index int, handle QHandle) (*Class, error)
+
+	// Filters returns the u32 filters below a parent of a link.
+	Filters(index int, parent QHandle) ([]Filter, error)
+
 	// Known returns a link as this connection last saw it under that name,
 	// and asks for it only if it never did.
 	Known(name string) (*Link, error)
@@ -99,6 +114,13 @@ func (c *Conn) get(msgType, flags int, answer uint16, data ...nl.NetlinkRequestD
 	}
 	msgs, err := c.socket.exchange(r, answer)
 	return msgs, classify(err)
+}
+
+// all sends requests that are answered by acknowledgements, in one message, and
+// returns the first that failed.
+func (c *Conn) all(requests []*nl.NetlinkRequest) (failed int, err error) {
+	failed, err = c.socket.acknowledged(requests)
+	return failed, classify(err)
 }
 
 // classify adds the package's own errors to those of the kernel.

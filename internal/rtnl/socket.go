@@ -68,6 +68,31 @@ func (s *socket) exchange(r *nl.NetlinkRequest, answer uint16) (bodies [][]byte,
 	return bodies, err
 }
 
+// acknowledged sends requests in one message, each of which the kernel
+// acknowledges, and returns the first that failed and why. The kernel goes on
+// with those after it.
+func (s *socket) acknowledged(requests []*nl.NetlinkRequest) (failed int, err error) {
+	var message []byte
+	first := s.seq + 1
+	for _, r := range requests {
+		s.seq++
+		r.Seq = s.seq
+		message = append(message, r.Serialize()...)
+	}
+	last := s.seq
+	if err := s.send(message); err != nil {
+		return 0, fmt.Errorf("send: %w", err)
+	}
+	for i := range requests {
+		s.seq = first + uint32(i) // whose answer it is
+		if _, e := s.receive(0); e != nil && err == nil {
+			failed, err = i, e
+		}
+	}
+	s.seq = last
+	return failed, err
+}
+
 func (s *socket) send(request []byte) error {
 	for {
 		if err := unix.Send(s.fd, request, 0); err != unix.EINTR {

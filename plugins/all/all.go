@@ -6,6 +6,7 @@ import (
 	"github.com/plumb-cni/plumb/ipam/hostlocal"
 	"github.com/plumb-cni/plumb/ipam/static"
 	"github.com/plumb-cni/plumb/plugin"
+	"github.com/plumb-cni/plumb/plugins/bandwidth"
 	"github.com/plumb-cni/plumb/plugins/bridge"
 	"github.com/plumb-cni/plumb/plugins/loopback"
 	"github.com/plumb-cni/plumb/plugins/ptp"
@@ -23,6 +24,7 @@ func IPAM() []plugin.IPAM {
 // Plugins returns every plugin, those that allocate addresses last.
 func Plugins() []plugin.Plugin {
 	plugins := []plugin.Plugin{
+		bandwidth.New(),
 		bridge.New(),
 		loopback.New(),
 		ptp.New(),

@@ -20,6 +20,8 @@ type Attachment struct {
 	Bin    string // folder of the plugins
 
 	Prev json.RawMessage // what ADD printed; nil to forget it
+
+	before *Attachment // of the plugin before this one in the list
 }
 
 // New returns an attachment of ours that is not added yet, of a container with
@@ -36,6 +38,14 @@ func (a *Attachment) Again(t testing.TB, config, ifName string) *Attachment {
 	t.Helper()
 	b := &Attachment{Config: config, ID: a.ID, NetNS: a.NetNS, IfName: ifName, Bin: a.Bin}
 	t.Cleanup(func() { b.call(t, cni.VerbDel, b.Config) })
+	return b
+}
+
+// Then returns the attachment of the next plugin of a list.
+func (a *Attachment) Then(t testing.TB, config string) *Attachment {
+	t.Helper()
+	b := a.Again(t, config, a.IfName)
+	b.before = a
 	return b
 }
 
@@ -82,7 +92,11 @@ func (a *Attachment) withPrev(t testing.TB) string {
 // TryAdd calls ADD.
 func (a *Attachment) TryAdd(t testing.TB) (*cni.Result, *cni.Error) {
 	t.Helper()
-	out, failure := a.call(t, cni.VerbAdd, a.Config)
+	config := a.Config
+	if a.before != nil {
+		config = Derive(t, config, map[string]any{"prevResult": a.before.Prev})
+	}
+	out, failure := a.call(t, cni.VerbAdd, config)
 	if failure != nil {
 		return nil, failure
 	}

@@ -29,6 +29,7 @@ var probes = map[string]string{
 	"wireguard":           `ip link add p0 type wireguard`,
 	"bond":                `ip link add p0 type bond`,
 	"tbf":                 veth + `tc qdisc add dev p0 root tbf rate 1mbit burst 100k latency 10ms`,
+	"fq_codel":            veth + `tc qdisc add dev p0 root fq_codel`,
 	"mirred":              veth + `tc qdisc add dev p0 ingress; tc filter add dev p0 parent ffff: protocol all u32 match u32 0 0 action mirred egress redirect dev p1`,
 	"nft-inet-nat":        `printf 'table inet t {\n chain c {\n type nat hook postrouting priority 100\n ip saddr 192.0.2.1 masquerade\n }\n}\n' | nft -f -`,
 	"nft-concat-interval": `printf 'table inet t {\n map m {\n type ipv4_addr . inet_service : verdict\n flags interval\n elements = { 192.0.2.0/24 . 1-2 : accept }\n }\n}\n' | nft -f -`,
@@ -43,7 +44,7 @@ const veth = "ip link add p0 type veth peer name p1; "
 
 // refusal is how the tools say that the kernel doesn't know a thing. A probe that fails for another reason is broken, and would
 // hide a test from then on.
-var refusal = regexp.MustCompile(`(?i)unknown device type|not supported|no such file or directory|no such device|can't initialize`)
+var refusal = regexp.MustCompile(`(?i)unknown device type|not supported|no such file or directory|no such device|can't initialize|kind is unknown`)
 
 // probed remembers the answers of this process's kernel: feature -> the error, or nil.
 var probed sync.Map

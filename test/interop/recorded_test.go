@@ -14,7 +14,7 @@ import (
 )
 
 // missing are the plugins that the recordings call and plumb doesn't have.
-var missing = []string{"bandwidth", "dnsname", "firewall", "ipvlan", "macvlan", "portmap", "tuning"}
+var missing = []string{"dnsname", "firewall", "ipvlan", "macvlan", "portmap", "tuning"}
 
 // A recording is one call of a plugin by podman 4.3.1 or containerd 1.6.20, and
 // what the reference answered.
@@ -137,6 +137,14 @@ func (p *player) play(t *testing.T, r recording) []string {
 			t.Cleanup(func() { host.RemoveNetNS(t, filepath.Join("/run/netns", filepath.Base(ns))) })
 		}
 	}
+	// What it limits is another plugin's.
+	if end := pair(t, r); r.plugin == "bandwidth" && end != "" {
+		if r.Env["CNI_COMMAND"] == "ADD" {
+			host.Run(t, "ip", "link", "add", end, "type", "veth", "peer", "name", r.Env["CNI_IFNAME"], "netns", filepath.Base(r.Env["CNI_NETNS"]))
+		} else {
+			defer host.Run(t, "ip", "link", "del", end)
+		}
+	}
 	env := []string{"PATH=" + os.Getenv("PATH")}
 	for key, value := range r.Env {
 		if key == "CNI_PATH" && value != "dummy" {
@@ -160,6 +168,23 @@ func (p *player) play(t *testing.T, r recording) []string {
 		return nil
 	}
 	return compare(p.facts(t, r, string(r.Stdout)), p.learn(t, r, stdout))
+}
+
+// pair returns the pair that a request's prevResult tells of, empty for none.
+func pair(t *testing.T, r recording) (hostEnd string) {
+	t.Helper()
+	var request struct {
+		PrevResult struct{ Interfaces []recordedInterface }
+	}
+	if err := json.Unmarshal(r.Stdin, &request); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range request.PrevResult.Interfaces {
+		if strings.HasPrefix(i.Name, "veth") {
+			return i.Name
+		}
+	}
+	return ""
 }
 
 // learn is facts, of the answer that was given now.
@@ -190,6 +215,8 @@ func (p *player) facts(t *testing.T, r recording, stdout string) []string {
 			facts[i] = field + "=MAC"
 		case strings.HasSuffix(field, "].name") && strings.HasPrefix(value, "veth"):
 			facts[i] = field + "=VETH"
+		case strings.HasSuffix(field, "].name") && strings.HasPrefix(value, "bwp"):
+			facts[i] = field + "=IFB"
 		}
 	}
 	return facts

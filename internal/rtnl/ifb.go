@@ -1,0 +1,35 @@
+package rtnl
+
+import (
+	"fmt"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// AddIFB makes an intermediate functional block, down: a link whose queue
+// packets pass that arrive at another. The error matches ErrExists if the name
+// is taken.
+func (c *Conn) AddIFB(name string, mtu int) error {
+	data := []nl.NetlinkRequestData{nl.NewIfInfomsg(unix.AF_UNSPEC)}
+	for _, a := range endAttrs(End{Name: name}, mtu) {
+		data = append(data, a)
+	}
+	info := attr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(unix.IFLA_INFO_KIND, []byte("ifb"))
+	if err := c.do(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, append(data, info)...); err != nil {
+		return fmt.Errorf("add ifb %s: %w", name, err)
+	}
+	return nil
+}
+
+// AddAltName gives a link another name by which it can be found. The error
+// matches ErrExists if that is taken.
+func (c *Conn) AddAltName(index int, name string) error {
+	names := attr(unix.IFLA_PROP_LIST|unix.NLA_F_NESTED, nil)
+	names.AddChild(str(unix.IFLA_ALT_IFNAME, name))
+	if err := c.do(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL, header(index), names); err != nil {
+		return fmt.Errorf("give link %d the name %s: %w", index, name, err)
+	}
+	return nil
+}

@@ -1,0 +1,208 @@
+// Package bandwidth limits what a container sends and receives.
+package bandwidth
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/rtnl"
+	"github.com/plumb-cni/plumb/plugin"
+	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/state/link"
+	"github.com/plumb-cni/plumb/state/qdisc"
+)
+
+// New returns the plugin.
+func New() plugin.Plugin {
+	return plugin.New(plugin.Def[Config]{
+		Name:      "bandwidth",
+		Validate:  validate,
+		Desired:   desired,
+		Observe:   observe,
+		Footprint: footprint,
+		Kinds:     []state.Kind{qdisc.Kind{}, link.IFBKind{}, qdisc.Orphans{}},
+	})
+}
+
+// A place is where a container's packets are limited. Linux queues only what
+// leaves a link, so that what arrives is sent through another link first.
+type place struct {
+	ns   state.NS
+	link string
+	ifb  string
+
+	// host tells that the link is the host's end of the pair: what leaves
+	// it arrives at the container.
+	host bool
+
+	// within is what the limits vanish with; the zero Key if they have to be
+	// removed because the link outlives the attachment.
+	within state.Key
+}
+
+// locate finds the host's end of the container's link, where a container has no
+// say. A link without such an end, a macvlan for one, has its limits in the
+// container, which can lift them if it may administer its network.
+func locate(r *plugin.Request, result *cni.Result, rd state.Reader) (place, error) {
+	sandbox, err := rd.Route(state.Sandbox)
+	if err != nil {
+		return place{}, err
+	}
+	inside, err := sandbox.Known(r.IfName)
+	if errors.Is(err, rtnl.ErrNotFound) {
+		if r.Verb == cni.VerbAdd {
+			return place{}, cni.Errorf(cni.CodeInvalidConfig,
+				"there is no interface %s in the container: bandwidth limits that of another plugin; list it after that", r.IfName)
+		}
+		return missing(r, result), nil
+	}
+	if err != nil {
+		return place{}, err
+	}
+	end, err := hostEnd(inside, result, rd)
+	if err != nil {
+		return place{}, err
+	}
+	if end != "" {
+		return place{ns: state.Host, link: end, ifb: ifbName(r), host: true, within: link.Key(end)}, nil
+	}
+	p := place{ns: state.Sandbox, link: r.IfName, ifb: link.IFBName(r.Owner)}
+	if slices.Contains([]string{"macvlan", "macvtap", "ipvlan"}, inside.Kind) {
+		p.within = link.SandboxKey(r.IfName)
+	}
+	return p, nil
+}
+
+// missing is the place of a link that is not there, which CHECK is to say.
+func missing(r *plugin.Request, result *cni.Result) place {
+	p := place{ns: state.Sandbox, link: r.IfName, ifb: link.IFBName(r.Owner), within: link.SandboxKey(r.IfName)}
+	for _, i := range result.Interfaces {
+		if i.Sandbox == "" && strings.HasPrefix(i.Name, "veth") {
+			return place{ns: state.Host, link: i.Name, ifb: ifbName(r), host: true, within: link.Key(i.Name)}
+		}
+	}
+	return p
+}
+
+// hostEnd returns the name of the host's end of a pair, empty if there is none.
+// Every namespace counts its links from one, so the ends have to name each other,
+// and the result, if it names links of the host, has to name this one.
+func hostEnd(inside *rtnl.Link, result *cni.Result, rd state.Reader) (string, error) {
+	if inside.Kind != "veth" || inside.PeerNS == rtnl.SameNS {
+		return "", nil
+	}
+	host, err := rd.Route(state.Host)
+	if err != nil {
+		return "", err
+	}
+	end, err := host.LinkByIndex(inside.Peer)
+	if errors.Is(err, rtnl.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if end.Kind != "veth" || end.Peer != inside.Index || end.PeerNS == rtnl.SameNS {
+		return "", nil
+	}
+	named := func(i cni.Interface) bool { return i.Sandbox == "" && i.Name == end.Name }
+	others := slices.ContainsFunc(result.Interfaces, func(i cni.Interface) bool { return i.Sandbox == "" })
+	if others && !slices.ContainsFunc(result.Interfaces, named) {
+		return "", nil
+	}
+	return end.Name, nil
+}
+
+// ifbName returns the name of the device on the host: on CHECK and DEL the one
+// that ADD reported, which the reference may have made.
+func ifbName(r *plugin.Request) string {
+	own := link.IFBName(r.Owner)
+	reported := r.PreviousHost()
+	if !slices.Contains(reported, own) && slices.Contains(reported, link.ReferenceIFBName(r.Owner)) {
+		return link.ReferenceIFBName(r.Owner)
+	}
+	return own
+}
+
+// desired limits what leaves the link, and what arrives there by way of a device
+// whose queue it passes.
+func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result, rd state.Reader) (state.Plan, error) {
+	l := c.limits()
+	if l.IngressRate == 0 && l.EgressRate == 0 {
+		return nil, nil
+	}
+	if r.Config.PrevResult == nil {
+		return nil, cni.Errorf(cni.CodeInvalidConfig, "prevResult is missing: bandwidth limits the interface of another plugin; list it after that")
+	}
+	p, err := locate(r, result, rd)
+	if err != nil {
+		return nil, err
+	}
+	step := func(res state.Resource) state.Step { return state.Step{Resource: res, Within: p.within} }
+	leaving, arriving := limit(l, p, p.host), limit(l, p, !p.host)
+
+	var plan state.Plan
+	if arriving.Rate != 0 {
+		ifb := link.IFB{Owner: r.Owner, NS: p.ns, Name: p.ifb, For: p.link}
+		arriving.Link = p.ifb
+		plan = append(plan,
+			state.Own(ifb),
+			state.On(ifb.Key(), arriving), // while it is down, which costs less
+			state.On(ifb.Key(), link.Up{NS: p.ns, Link: p.ifb}),
+			step(qdisc.Redirect{NS: p.ns, Link: p.link, Via: p.ifb}),
+		)
+	}
+	if leaving.Rate != 0 {
+		plan = append(plan, step(leaving))
+	}
+	return plan, nil
+}
+
+// limit is that of what arrives at the container, or of what it sends.
+func limit(l Limits, p place, ingress bool) qdisc.Limit {
+	q := qdisc.Limit{NS: p.ns, Link: p.link, To: !ingress, Rate: l.EgressRate / 8, Burst: burstBytes(l.EgressBurst)}
+	if ingress {
+		q.Rate, q.Burst = l.IngressRate/8, burstBytes(l.IngressBurst)
+	}
+	q.Only, _ = subnets("", l.ShapedSubnets) // they are valid
+	q.Except, _ = subnets("", l.UnshapedSubnets)
+	return q
+}
+
+// observe reports the device on the host, as the reference does.
+func observe(_ context.Context, c *Config, r *plugin.Request, result *cni.Result, rd state.Reader) error {
+	if c.limits().EgressRate == 0 {
+		return nil
+	}
+	p, err := locate(r, result, rd)
+	if err != nil || !p.host {
+		return err
+	}
+	conn, err := rd.Route(state.Host)
+	if err != nil {
+		return err
+	}
+	ifb, err := conn.Known(p.ifb)
+	if err != nil {
+		return err
+	}
+	reported := cni.Interface{Name: ifb.Name, MAC: ifb.MAC.String()}
+	if r.Config.CNIVersion.AtLeast(cni.V110) {
+		reported.MTU = uint(ifb.MTU)
+	}
+	result.Interfaces = append(result.Interfaces, reported)
+	return nil
+}
+
+// footprint names the device on either side, and the reference's.
+func footprint(_ *Config, r *plugin.Request, _ []netip.Addr) []state.Key {
+	return []state.Key{
+		link.IFBKey(state.Host, link.IFBName(r.Owner)),
+		link.IFBKey(state.Host, link.ReferenceIFBName(r.Owner)),
+		link.IFBKey(state.Sandbox, link.IFBName(r.Owner)),
+	}
+}
