@@ -67,6 +67,20 @@ func (n *NS) ID() (ID, error) {
 	return ID{Dev: uint64(st.Dev), Inode: st.Ino}, nil
 }
 
+// Lock waits until nobody else has locked the namespace, by whatever path, and
+// returns how to unlock it. A process that ends unlocks it as well.
+func (n *NS) Lock() (unlock func() error, err error) {
+	for {
+		err := unix.Flock(n.fd, unix.LOCK_EX)
+		if err == nil {
+			return func() error { return unix.Flock(n.fd, unix.LOCK_UN) }, nil
+		}
+		if err != unix.EINTR {
+			return nil, fmt.Errorf("lock namespace %s: %w", n.path, err)
+		}
+	}
+}
+
 // Close releases the descriptor.
 func (n *NS) Close() error { return unix.Close(n.fd) }
 

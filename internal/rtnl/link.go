@@ -22,6 +22,9 @@ type Link struct {
 	Running bool // operational: up and with a carrier
 	Promisc int  // how many asked for promiscuous mode
 	Master  int  // index of the bridge or VRF, 0 for none
+	Table   int  // of a VRF: the routing table
+
+	AltNames []string // by which it may be looked up as well
 
 	Peer   int // index of the veth's other end or of the lower device, 0 for none
 	PeerNS int // namespace ID of Peer, or SameNS
@@ -138,6 +141,12 @@ func parseLink(msg []byte) (*Link, error) {
 			l.Peer = num(v)
 		case unix.IFLA_LINK_NETNSID:
 			l.PeerNS = int(int32(num(v)))
+		case unix.IFLA_PROP_LIST:
+			_ = eachAttr(v, func(kind uint16, v []byte) {
+				if kind == unix.IFLA_ALT_IFNAME {
+					l.AltNames = append(l.AltNames, text(v))
+				}
+			})
 		case unix.IFLA_LINKINFO:
 			parseLinkInfo(l, v)
 		}
@@ -163,8 +172,15 @@ func parseLinkInfo(l *Link, info []byte) {
 			data = v
 		}
 	})
-	if l.Kind == "bridge" {
+	switch l.Kind {
+	case "bridge":
 		parseBridge(l, data)
+	case "vrf":
+		_ = eachAttr(data, func(kind uint16, v []byte) {
+			if kind == nl.IFLA_VRF_TABLE {
+				l.Table = num(v)
+			}
+		})
 	}
 	if slaveKind != "bridge" {
 		return

@@ -39,6 +39,10 @@ type Reader interface {
 	// Routes returns the routes of all tables that leave by a link.
 	Routes(index int) ([]Route, error)
 
+	// Rules returns the rules that send packets from an address or a subnet to
+	// a table.
+	Rules() ([]Rule, error)
+
 	// RouteTo returns the entry that a packet to an address would match in
 	// the host's tables. The error matches ErrNotFound if there is none.
 	RouteTo(netip.Addr) (Route, error)
