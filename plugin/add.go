@@ -124,7 +124,7 @@ func (d *Def[C]) add(ctx context.Context, s *session) (result *cni.Result, err e
 	} else {
 		result = s.previous()
 	}
-	if d.asksIPAM(s.Request) {
+	if d.needsIPAM(c, s.Request) {
 		if result, err = s.ipamAdd(ctx); err != nil {
 			return nil, err
 		}

@@ -35,12 +35,12 @@ func (d *Def[C]) check(ctx context.Context, s *session) error {
 		return cni.Errorf(cni.CodeUnknownContainer, "CNI_NETNS %s: %w", s.NetNS, err)
 	}
 
-	if d.asksIPAM(s.Request) {
+	if d.needsIPAM(c, s.Request) {
 		if err := s.ipamCheck(ctx); err != nil {
 			return err
 		}
 	}
-	plan, err := d.plan(ctx, c, s.Request, s.own(prev), k.Reader())
+	plan, err := d.plan(ctx, c, s.Request, s.Own(prev), k.Reader())
 	if err != nil {
 		return err
 	}

@@ -46,6 +46,11 @@ type Def[C any] struct {
 	// by then. Optional for a plugin all of whose objects vanish with a link.
 	Footprint func(*C, *Request, []netip.Addr) []state.Key
 
+	// NoIPAM reports that a call's ADD and CHECK ask no IPAM plugin, though
+	// the configuration names one: there is no interface to give an address
+	// to. DEL asks it all the same. Optional.
+	NoIPAM func(*C, *Request) bool
+
 	// Kinds are the kinds of objects that have to be removed, in the order
 	// of removal.
 	Kinds []state.Kind
@@ -94,6 +99,11 @@ func (d *Def[C]) config(r *Request) (*C, error) {
 
 // asksIPAM reports whether the plugin delegates to an IPAM plugin.
 func (d *Def[C]) asksIPAM(r *Request) bool { return d.Links != nil && r.Config.IPAM.Type != "" }
+
+// needsIPAM reports whether ADD and CHECK do so.
+func (d *Def[C]) needsIPAM(c *C, r *Request) bool {
+	return d.asksIPAM(r) && (d.NoIPAM == nil || !d.NoIPAM(c, r))
+}
 
 func (s *session) engine(k *state.Kernel, o state.Owner) *state.Engine {
 	return &state.Engine{Kernel: k, Owner: o, Trace: s.trace, Before: s.host.Before}

@@ -74,7 +74,7 @@ func (d *Def[C]) collect(ctx context.Context, s *session, l *leftover) error {
 		return err
 	}
 	defer k.Close()
-	objects = append(objects, l.found...)
+	objects = append(l.found, objects...) // removal goes backward: what is recorded first
 	if l.record == nil {
 		// Whose it is may be known in part only; the address is for IPAM's GC.
 		return s.engine(k, l.owner).Remove(ctx, d.Kinds, objects)

@@ -7,9 +7,9 @@ import (
 	"github.com/plumb-cni/plumb/cni"
 )
 
-// own returns of a final result what belongs to the interface that the call is
+// Own returns of a result what belongs to the interface that the call is
 // about, since other plugins of the list may have added interfaces of theirs.
-func (r *Request) own(result *cni.Result) *cni.Result {
+func (r *Request) Own(result *cni.Result) *cni.Result {
 	mine := result.Clone()
 	mine.IPs = nil
 	for _, ip := range result.IPs {
@@ -57,7 +57,7 @@ func (r *Request) previousAddresses() []netip.Addr {
 	if r.Config.PrevResult == nil {
 		return nil
 	}
-	return distinct(addresses(r.own(r.Config.PrevResult)))
+	return distinct(addresses(r.Own(r.Config.PrevResult)))
 }
 
 // distinct returns the addresses sorted, each once.
