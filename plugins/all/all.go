@@ -8,8 +8,11 @@ import (
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/plugins/bandwidth"
 	"github.com/plumb-cni/plumb/plugins/bridge"
+	"github.com/plumb-cni/plumb/plugins/hostdevice"
 	"github.com/plumb-cni/plumb/plugins/loopback"
 	"github.com/plumb-cni/plumb/plugins/ptp"
+	"github.com/plumb-cni/plumb/plugins/sbr"
+	"github.com/plumb-cni/plumb/plugins/vrf"
 )
 
 // IPAM returns the plugins that allocate addresses.
@@ -26,8 +29,11 @@ func Plugins() []plugin.Plugin {
 	plugins := []plugin.Plugin{
 		bandwidth.New(),
 		bridge.New(),
+		hostdevice.New(),
 		loopback.New(),
 		ptp.New(),
+		sbr.New(),
+		vrf.New(),
 	}
 	for _, p := range IPAM() {
 		plugins = append(plugins, plugin.FromIPAM(p))

@@ -33,6 +33,7 @@ func (k key) compare(l key) int { return strings.Compare(k.String(), l.String())
 var ofSpecification = []key{
 	{"bridge", "CNI_ARGS.MAC"}, {"bridge", "dns"}, {"bridge", "ipam"},
 	{"dhcp", "CNI_ARGS.MAC"},
+	{"host-device", "dns"}, {"host-device", "ipam"},
 	{"host-local", "CNI_ARGS.IP"},
 	{"loopback", "prevResult"},
 	{"ptp", "dns"}, {"ptp", "ipam"},

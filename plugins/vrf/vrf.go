@@ -1,0 +1,85 @@
+// Package vrf puts a container's interface into a VRF, a router of its own within
+// the container.
+package vrf
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/plugin"
+	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/state/vrf"
+)
+
+// A Config holds the keys of a vrf configuration.
+type Config struct {
+	// VRFName is the name of the VRF device in the container.
+	VRFName string `json:"vrfname"`
+
+	// Table is the number of its routing table; 0 takes one that is free.
+	Table uint32 `json:"table"`
+
+	Args struct {
+		CNI struct {
+			VRFName string `json:"vrfname"` // comes before VRFName
+			Table   uint32 `json:"table"`   // comes before Table
+		} `json:"cni"`
+	} `json:"args"`
+}
+
+// New returns the plugin.
+func New() plugin.Plugin {
+	return plugin.New(plugin.Def[Config]{
+		Name:      "vrf",
+		Validate:  validate,
+		Desired:   desired,
+		Footprint: footprint,
+		Kinds:     []state.Kind{vrf.Kind{}},
+	})
+}
+
+func (c *Config) name() string {
+	if c.Args.CNI.VRFName != "" {
+		return c.Args.CNI.VRFName
+	}
+	return c.VRFName
+}
+
+func (c *Config) table() int {
+	if c.Args.CNI.Table != 0 {
+		return int(c.Args.CNI.Table)
+	}
+	return int(c.Table)
+}
+
+func validate(c *Config, r *plugin.Request) error {
+	if c.name() == "" {
+		return cni.Errorf(cni.CodeInvalidConfig, "vrfname is missing: the name of the VRF in the container")
+	}
+	if err := cni.ValidateIfName(c.name()); err != nil {
+		return cni.Errorf(cni.CodeInvalidConfig, "vrfname %q is not a name for an interface: 1 to 15 bytes without slash, colon and space", c.name())
+	}
+	if c.name() == "all" || c.name() == "default" {
+		return cni.Errorf(cni.CodeInvalidConfig, "vrfname %q stands for every interface in the kernel's settings; choose another", c.name())
+	}
+	if c.name() == r.IfName {
+		return cni.Errorf(cni.CodeInvalidConfig, "vrfname %q is the name of the container's interface; choose another", c.name())
+	}
+	if r.Verb == cni.VerbAdd && r.Config.PrevResult == nil {
+		return cni.Errorf(cni.CodeInvalidConfig, "there is no prevResult; vrf has to come after the plugin that makes the interface")
+	}
+	return nil
+}
+
+func desired(_ context.Context, c *Config, r *plugin.Request, _ *cni.Result, _ state.Reader) (state.Plan, error) {
+	return state.Plan{state.Own(vrf.Member{Link: r.IfName, VRF: c.name(), Table: c.table()})}, nil
+}
+
+func footprint(c *Config, r *plugin.Request, _ []netip.Addr) []state.Key {
+	if c.name() == "" {
+		return nil
+	}
+	previous, _ := r.Previous()
+	return []state.Key{vrf.FootprintKey(r.IfName, c.name(), previous.MAC)}
+}
