@@ -22,14 +22,3 @@ func (c *Conn) AddIFB(name string, mtu int) error {
 	}
 	return nil
 }
-
-// AddAltName gives a link another name by which it can be found. The error
-// matches ErrExists if that is taken.
-func (c *Conn) AddAltName(index int, name string) error {
-	names := attr(unix.IFLA_PROP_LIST|unix.NLA_F_NESTED, nil)
-	names.AddChild(str(unix.IFLA_ALT_IFNAME, name))
-	if err := c.do(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL, header(index), names); err != nil {
-		return fmt.Errorf("give link %d the name %s: %w", index, name, err)
-	}
-	return nil
-}

@@ -51,8 +51,8 @@ func (c *Conn) SetMaster(index, master int) error {
 	return nil
 }
 
-// AddAltName gives a link another name besides its own. The error matches
-// ErrExists if any link has it.
+// AddAltName gives a link another name, by which it can be found as well. The
+// error matches ErrExists if that is taken.
 func (c *Conn) AddAltName(index int, name string) error {
 	err := c.do(unix.RTM_NEWLINKPROP, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_APPEND, altName(index, name)...)
 	if err != nil {
