@@ -18,6 +18,9 @@ type Reader interface {
 	// NFT returns the packet filter of the host's namespace.
 	NFT() (nftconn.Reader, error)
 
+	// Namespace returns one of the two namespaces, or ErrNoSandbox.
+	Namespace(NS) (*netns.NS, error)
+
 	// In runs f in a namespace, for what is read from /proc/sys/net.
 	In(ns NS, f func() error) error
 }

@@ -19,7 +19,8 @@ type Link struct {
 	MTU     int
 	Alias   string
 	Up      bool // administratively
-	Running bool // operational: up and with a carrier
+	Running bool // operational: up and with a carrier, as far as the kernel has got round to it
+	Carrier bool // at this moment
 	Promisc int  // how many asked for promiscuous mode
 	Master  int  // index of the bridge or VRF, 0 for none
 	Table   int  // of a VRF: the routing table
@@ -39,6 +40,8 @@ type Link struct {
 	// born into, 0 for none.
 	FiltersVLANs bool
 	DefaultVLAN  int
+
+	Data Data // of its kind
 }
 
 // PortDisabled is the Link.PortState of a bridge port without a carrier
@@ -133,6 +136,8 @@ func parseLink(msg []byte) (*Link, error) {
 			l.Alias = text(v)
 		case unix.IFLA_OPERSTATE:
 			l.Running = v[0] == operUp
+		case unix.IFLA_CARRIER:
+			l.Carrier = v[0] != 0
 		case unix.IFLA_PROMISCUITY:
 			l.Promisc = num(v)
 		case unix.IFLA_MASTER:
@@ -182,6 +187,7 @@ func parseLinkInfo(l *Link, info []byte) {
 			}
 		})
 	}
+	l.Data = parseData(l.Kind, data)
 	if slaveKind != "bridge" {
 		return
 	}
@@ -266,6 +272,9 @@ func (c *Conn) AddBridge(e End, mtu int) error {
 // A Change is what to change of a link, all in one message. A nil field is
 // left as it is.
 type Change struct {
+	Name     string // new one, of a link that is down; empty is unset
+	MTU      int    // bytes; 0 is unset
+	Master   int    // index of the bridge to be a port of; 0 is unset
 	Up       *bool
 	Promisc  *bool
 	Alias    *string
@@ -300,6 +309,15 @@ func (c *Conn) setLink(index int, ch Change) error {
 	flags(h, ch.Promisc, unix.IFF_PROMISC)
 	data := []nl.NetlinkRequestData{h}
 	add := func(a *nl.RtAttr) { data = append(data, a) }
+	if ch.Name != "" {
+		add(str(unix.IFLA_IFNAME, ch.Name))
+	}
+	if ch.MTU != 0 {
+		add(u32(unix.IFLA_MTU, uint32(ch.MTU)))
+	}
+	if ch.Master != 0 {
+		add(u32(unix.IFLA_MASTER, uint32(ch.Master)))
+	}
 	if ch.Alias != nil {
 		add(attr(unix.IFLA_IFALIAS, []byte(*ch.Alias)))
 	}

@@ -69,6 +69,10 @@ type Reader interface {
 	// Filters returns the u32 filters below a parent of a link.
 	Filters(index int, parent QHandle) ([]Filter, error)
 
+	// NSID returns the number by which this namespace knows another one, as
+	// in Link.PeerNS, or UnknownNS if it does not.
+	NSID(*netns.NS) (int, error)
+
 	// Known returns a link as this connection last saw it under that name,
 	// and asks for it only if it never did.
 	Known(name string) (*Link, error)

@@ -27,6 +27,11 @@ type Interface struct {
 	Within state.Key // the object that the interface vanishes with
 	Port   string    // the bridge's port on the host that it is behind, empty for none
 
+	// Stacked tells that the interface is on the network of another one. Its
+	// carrier is that one's, which may have none: then there is nobody to
+	// tell of its addresses. The routers there are the network's own.
+	Stacked bool
+
 	// ACD makes the IPv4 addresses wait until nobody on the network has
 	// claimed them (RFC 5227), for 300 ms.
 	ACD bool
@@ -36,7 +41,8 @@ type Interface struct {
 	DAD bool
 
 	// AcceptRA says whether to listen to router advertisements. nil leaves
-	// it to the kernel, unless there is an IPv6 address already.
+	// it to the kernel, unless there is an IPv6 address already and the
+	// network is one of ours.
 	AcceptRA *bool
 
 	// NoPrefixRoute leaves the subnets without a route over the interface.
@@ -102,7 +108,7 @@ func (i Interface) settings(result *cni.Result) state.Step {
 	case i.AcceptRA != nil && *i.AcceptRA:
 		// 2 listens even where the container forwards.
 		values = append(values, sysctl.Setting{Name: v6 + "accept_ra", Value: "2"})
-	case i.AcceptRA != nil || has6(result):
+	case i.AcceptRA != nil || has6(result) && !i.Stacked:
 		values = append(values, sysctl.Setting{Name: v6 + "accept_ra", Value: "0"})
 	}
 	return state.On(i.Within, sysctl.Settings{NS: state.Sandbox, Values: values, Initial: true})
@@ -117,7 +123,7 @@ func number(on bool) string {
 
 // Announce plans that the neighbours learn the interface's addresses.
 func (i Interface) Announce() state.Step {
-	return state.On(i.Within, addr.Announced{NS: state.Sandbox, Link: i.Name, Port: i.Port})
+	return state.On(i.Within, addr.Announced{NS: state.Sandbox, Link: i.Name, Port: i.Port, Stacked: i.Stacked})
 }
 
 // Routes plans the routes of a result, after [ApplyDefaultRoute].
@@ -249,7 +255,7 @@ func Footprint(r *plugin.Request, addrs []netip.Addr, others ...string) []state.
 // ValidateMTU refuses a size that no Ethernet device can have. 0 means unset.
 func ValidateMTU(mtu int) error {
 	if mtu != 0 && (mtu < 68 || mtu > 65535) {
-		return cni.Errorf(cni.CodeInvalidConfig, "mtu %d is out of range; a veth takes 68 to 65535 bytes", mtu)
+		return cni.Errorf(cni.CodeInvalidConfig, "mtu %d is out of range; an interface takes 68 to 65535 bytes", mtu)
 	}
 	return nil
 }

@@ -8,10 +8,15 @@ import (
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/plugins/bandwidth"
 	"github.com/plumb-cni/plumb/plugins/bridge"
+	"github.com/plumb-cni/plumb/plugins/dummy"
 	"github.com/plumb-cni/plumb/plugins/hostdevice"
+	"github.com/plumb-cni/plumb/plugins/ipvlan"
 	"github.com/plumb-cni/plumb/plugins/loopback"
+	"github.com/plumb-cni/plumb/plugins/macvlan"
 	"github.com/plumb-cni/plumb/plugins/ptp"
 	"github.com/plumb-cni/plumb/plugins/sbr"
+	"github.com/plumb-cni/plumb/plugins/tap"
+	"github.com/plumb-cni/plumb/plugins/vlan"
 	"github.com/plumb-cni/plumb/plugins/vrf"
 )
 
@@ -29,10 +34,15 @@ func Plugins() []plugin.Plugin {
 	plugins := []plugin.Plugin{
 		bandwidth.New(),
 		bridge.New(),
+		dummy.New(),
 		hostdevice.New(),
+		ipvlan.New(),
 		loopback.New(),
+		macvlan.New(),
 		ptp.New(),
 		sbr.New(),
+		tap.New(),
+		vlan.New(),
 		vrf.New(),
 	}
 	for _, p := range IPAM() {

@@ -34,7 +34,7 @@ func New() plugin.Plugin {
 }
 
 func links(_ context.Context, c *Config, r *plugin.Request, _ state.Reader) (state.Plan, error) {
-	requested, err := c.mac(r)
+	requested, err := c.RequestedMAC(r, "")
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"cmp"
-	"net"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/plugin"
@@ -66,14 +65,7 @@ type Config struct {
 	// DefaultRoute says what becomes of the container's default routes.
 	DefaultRoute iface.DefaultRoute `json:"defaultRoute"`
 
-	Args struct {
-		CNI struct {
-			MAC string `json:"mac"` // comes before MAC of CNI_ARGS
-		} `json:"cni"`
-	} `json:"args"`
-	RuntimeConfig struct {
-		MAC string `json:"mac"` // comes before both
-	} `json:"runtimeConfig"`
+	iface.MACKeys
 
 	// MACSpoofChk drops what the container sends from another hardware
 	// address than its interface's.
@@ -160,33 +152,6 @@ func (c *Config) validateVLANs() error {
 	return err
 }
 
-// mac returns the requested hardware address of the container's interface, nil
-// for none.
-func (c *Config) mac(r *plugin.Request) (net.HardwareAddr, error) {
-	fromArgs, _ := r.Args.Get("MAC")
-	for _, source := range []struct {
-		key, value string
-		code       cni.Code
-	}{
-		{"runtimeConfig.mac", c.RuntimeConfig.MAC, cni.CodeInvalidConfig},
-		{"args.cni.mac", c.Args.CNI.MAC, cni.CodeInvalidConfig},
-		{"MAC of CNI_ARGS", fromArgs, cni.CodeInvalidEnvironment},
-	} {
-		if source.value == "" {
-			continue
-		}
-		mac, err := net.ParseMAC(source.value)
-		if err != nil || len(mac) != 6 {
-			return nil, cni.Errorf(source.code, `%s: %q is not a hardware address, which looks like "c2:11:22:33:44:55"`, source.key, source.value)
-		}
-		if mac[0]&1 != 0 {
-			return nil, cni.Errorf(source.code, "%s: %s is a group's address, which no interface can have; its first byte has to be even", source.key, mac)
-		}
-		return mac, nil
-	}
-	return nil, nil
-}
-
 func validate(c *Config, r *plugin.Request) error {
 	if err := cni.ValidateIfName(c.bridge()); err != nil {
 		return cni.Errorf(cni.CodeInvalidConfig, "bridge %q is not a name for an interface: 1 to 15 bytes without slash, colon and space", c.bridge())
@@ -194,7 +159,7 @@ func validate(c *Config, r *plugin.Request) error {
 	if err := r.Args.Check(); err != nil {
 		return err
 	}
-	if _, err := c.mac(r); err != nil {
+	if _, err := c.RequestedMAC(r, ""); err != nil {
 		return err
 	}
 	if c.HairpinMode && c.PromiscMode {

@@ -24,6 +24,10 @@ type Announced struct {
 	// Port is the link's other end on the host if that is a bridge's port,
 	// which drops what it is sent until it has noticed the carrier.
 	Port string
+
+	// Stacked tells that the link has its carrier from another, which may
+	// have none: then there is nobody to tell.
+	Stacked bool
 }
 
 var _ state.Resource = Announced{}
@@ -45,6 +49,12 @@ func (a Announced) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, err
 	conn, err := k.Route(a.NS)
 	if err != nil {
 		return nil, err
+	}
+	if a.Stacked {
+		below, err := conn.Link(a.Link)
+		if err != nil || !below.Carrier {
+			return nil, err
+		}
 	}
 	// Only with the carrier the kernel gives the link the route by which
 	// IPv6 announcements leave.

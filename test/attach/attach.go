@@ -18,6 +18,7 @@ type Attachment struct {
 	NetNS  string // path; empty for none
 	IfName string
 	Bin    string // folder of the plugins
+	Args   string // CNI_ARGS
 
 	Prev json.RawMessage // what ADD printed; nil to forget it
 
@@ -56,6 +57,9 @@ func (a *Attachment) call(t testing.TB, verb cni.Verb, config string) (string, *
 	var c struct{ Type string }
 	_ = json.Unmarshal([]byte(config), &c) // a bad one is for the plugin to refuse
 	env := host.Env(string(verb), a.ID, a.NetNS, a.IfName, a.Bin)
+	if a.Args != "" {
+		env = append(env, "CNI_ARGS="+a.Args)
+	}
 	stdout, stderr, exit := host.Plugin(t, a.Bin, c.Type, env, config)
 	if stderr != "" {
 		t.Logf("%s wrote to standard error: %s", c.Type, stderr)

@@ -54,19 +54,32 @@ var probed sync.Map
 func Need(t testing.TB, features ...string) {
 	t.Helper()
 	for _, feature := range features {
-		script, ok := probes[feature]
-		if !ok {
-			t.Fatalf("Need(%q): there is no probe of that name", feature)
-		}
-		answer, _ := probed.LoadOrStore(feature, sync.OnceValue(func() error {
-			_, err := Try("unshare", "--net", "sh", "-ec", script)
-			return err
-		}))
-		if err := answer.(func() error)(); err != nil {
-			if !refusal.MatchString(err.Error()) {
-				t.Fatalf("the probe of %s doesn't work: %v", feature, err)
-			}
+		if err := lacks(t, feature); err != nil {
 			t.Skipf("%s %s: %v", SkipMarker, feature, err)
 		}
 	}
+}
+
+// Has tells whether the kernel has a feature, for what has to be otherwise where it has not.
+func Has(t testing.TB, feature string) bool {
+	t.Helper()
+	return lacks(t, feature) == nil
+}
+
+// lacks returns how the tools say that the kernel doesn't have a feature, nil if it has.
+func lacks(t testing.TB, feature string) error {
+	t.Helper()
+	script, ok := probes[feature]
+	if !ok {
+		t.Fatalf("there is no probe of the name %q", feature)
+	}
+	answer, _ := probed.LoadOrStore(feature, sync.OnceValue(func() error {
+		_, err := Try("unshare", "--net", "sh", "-ec", script)
+		return err
+	}))
+	err := answer.(func() error)()
+	if err != nil && !refusal.MatchString(err.Error()) {
+		t.Fatalf("the probe of %s doesn't work: %v", feature, err)
+	}
+	return err
 }

@@ -34,10 +34,15 @@ var ofSpecification = []key{
 	{"bridge", "CNI_ARGS.MAC"}, {"bridge", "dns"}, {"bridge", "ipam"},
 	{"dhcp", "CNI_ARGS.MAC"},
 	{"host-device", "dns"}, {"host-device", "ipam"},
+	{"dummy", "dns"}, {"dummy", "ipam"},
 	{"host-local", "CNI_ARGS.IP"},
+	{"ipvlan", "dns"}, {"ipvlan", "ipam"}, {"ipvlan", "prevResult"},
 	{"loopback", "prevResult"},
+	{"macvlan", "CNI_ARGS.MAC"}, {"macvlan", "dns"}, {"macvlan", "ipam"},
 	{"ptp", "dns"}, {"ptp", "ipam"},
 	{"static", "CNI_ARGS.GATEWAY"}, {"static", "CNI_ARGS.IP"},
+	{"tap", "CNI_ARGS.MAC"}, {"tap", "dns"}, {"tap", "ipam"},
+	{"vlan", "dns"}, {"vlan", "ipam"},
 }
 
 // known returns all keys that our plugins read, sorted.
