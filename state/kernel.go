@@ -23,6 +23,10 @@ type Reader interface {
 
 	// In runs f in a namespace, for what is read from /proc/sys/net.
 	In(ns NS, f func() error) error
+
+	// SandboxID returns what tells the sandbox from every other namespace,
+	// or ErrNoSandbox.
+	SandboxID() (netns.ID, error)
 }
 
 // ErrNoSandbox means that there is no sandbox to look into: none was named, or

@@ -336,6 +336,23 @@ func TestGone(t *testing.T) {
 	}
 }
 
+// TestAnothersNow is a late DEL, when the path leads to another container, which
+// has another device of that name.
+func TestAnothersNow(t *testing.T) {
+	f := setup(t)
+	result := f.do(t, "ADD", `,"device":"nic0"`)
+	other := host.NetNS(t)
+	host.RunIn(t, f.ns, "ip", "link", "set", "net1", "netns", filepath.Base(other))
+	host.RunIn(t, other, "ip", "link", "set", "net1", "address", "02:0d:00:00:00:09")
+	host.RemoveNetNS(t, f.ns)
+	f.ns = other
+	f.do(t, "DEL", `,"device":"nic0"`+prev(result))
+	if _, ok := host.Links(t, other)["net1"]; !ok {
+		t.Error("DEL has taken the device from another container")
+	}
+	host.RunIn(t, other, "ip", "link", "del", "net1")
+}
+
 // TestBack is DEL after somebody, as the kernel with a physical device, has put the
 // device back on the host under the name that it had inside.
 func TestBack(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/netns"
 	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/state/link"
@@ -62,6 +63,8 @@ type origin struct {
 	Alias    string   `json:"alias,omitempty"`
 	AltNames []string `json:"altNames,omitempty"`
 	Master   string   `json:"master,omitempty"`
+
+	Sandbox netns.ID `json:"sandbox"` // that it was moved to
 }
 
 // Before reads what the device is like.
@@ -70,7 +73,11 @@ func (d Device) Before(_ context.Context, r state.Reader) (json.RawMessage, erro
 	if err != nil {
 		return nil, err
 	}
-	o, err := d.read(conn)
+	sandbox, err := r.SandboxID()
+	if err != nil {
+		return nil, err
+	}
+	o, err := d.read(conn, sandbox)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +85,7 @@ func (d Device) Before(_ context.Context, r state.Reader) (json.RawMessage, erro
 }
 
 // read looks at the device on the host.
-func (d Device) read(conn rtnl.Reader) (*origin, error) {
+func (d Device) read(conn rtnl.Reader, sandbox netns.ID) (*origin, error) {
 	l, err := conn.LinkByIndex(d.Index)
 	if err == nil && l.Name != d.Name {
 		err = rtnl.ErrNotFound
@@ -91,6 +98,7 @@ func (d Device) read(conn rtnl.Reader) (*origin, error) {
 	}
 	o := &origin{
 		Name: l.Name, Index: l.Index, Kind: l.Kind, MAC: l.MAC.String(), MTU: l.MTU, Up: l.Up, Alias: l.Alias, AltNames: l.AltNames,
+		Sandbox: sandbox,
 	}
 	if l.Master != 0 {
 		master, err := conn.LinkByIndex(l.Master)
@@ -112,7 +120,11 @@ func (d Device) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error)
 	if err != nil {
 		return nil, err
 	}
-	o, err := d.read(host)
+	id, err := k.SandboxID()
+	if err != nil {
+		return nil, err
+	}
+	o, err := d.read(host, id)
 	if err != nil {
 		return nil, err
 	}

@@ -68,20 +68,26 @@ func (Kind) Garbage(context.Context, state.Reader, string, []state.Owner) ([]sta
 // restore gives a device back from wherever it is. One that is nowhere has gone
 // with its namespace, or was taken out of the machine.
 func restore(ctx context.Context, k *state.Kernel, as string, o *origin) error {
-	l, err := inside(k, as, o)
-	if err != nil {
-		return err
-	}
-	if l != nil {
-		return give(k, state.Sandbox, l, o)
-	}
 	host, err := k.Route(state.Host)
 	if err != nil {
 		return err
 	}
-	_, err = k.Namespace(state.Sandbox)
-	gone := errors.Is(err, state.ErrNoSandbox)
-	if l, err = returned(ctx, host, o, gone); err != nil || l == nil {
+	id, err := k.SandboxID()
+	gone := errors.Is(err, state.ErrNoSandbox) || err == nil && id != o.Sandbox // its path leads to another by now
+	if err != nil && !gone {
+		return err
+	}
+	if !gone {
+		l, err := inside(k, as, o)
+		if err != nil {
+			return err
+		}
+		if l != nil {
+			return give(k, state.Sandbox, l, o)
+		}
+	}
+	l, err := returned(ctx, host, o, gone)
+	if err != nil || l == nil {
 		return err
 	}
 	return give(k, state.Host, l, o)
@@ -91,9 +97,6 @@ func restore(ctx context.Context, k *state.Kernel, as string, o *origin) error {
 // or else by its alias, or else by its hardware address.
 func inside(k *state.Kernel, as string, o *origin) (*rtnl.Link, error) {
 	conn, err := k.Route(state.Sandbox)
-	if errors.Is(err, state.ErrNoSandbox) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}

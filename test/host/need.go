@@ -38,6 +38,7 @@ var probes = map[string]string{
 	"iptables-nft":        `iptables-nft -t nat -A POSTROUTING -m comment --comment x -j MASQUERADE`,
 	"iptables-legacy":     `iptables-legacy -t nat -A POSTROUTING -m comment --comment x -j MASQUERADE`,
 	"conntrack":           `conntrack -L`,
+	"pci-nics":            `modprobe -q virtio_net || true; [ $(cat /sys/bus/pci/devices/*/class | grep -c 0x020000) -ge 2 ] || { echo no such device >&2; exit 1; }`,
 }
 
 const veth = "ip link add p0 type veth peer name p1; "
