@@ -58,8 +58,11 @@ func (r *Record) Alive() bool {
 // Records is a folder of records, a file each. An empty Dir means RecordDir.
 type Records struct{ Dir string }
 
+// Folder is where the records are.
+func (r Records) Folder() string { return cmp.Or(r.Dir, RecordDir) }
+
 func (r Records) path(file string) string {
-	return filepath.Join(cmp.Or(r.Dir, RecordDir), file)
+	return filepath.Join(r.Folder(), file)
 }
 
 // name returns the file name of a record: the plugin, and the parts of the

@@ -21,6 +21,8 @@ var (
 const usage = `plumb tells what the plugins did on this host.
 
   plumb show [NETWORK]   attachments since boot: who, where, and the objects they own
+  plumb plugins remove [-datadir DIR]... [BIN]
+                         after other plugins have taken over: sweep what is plumb's own (-h tells what)
   plumb dhcp-daemon      keep the leases of the dhcp plugin; what "dhcp daemon" starts (-h shows its flags)
   plumb version          this program's version, and those of the specification that it knows
 `
@@ -42,6 +44,8 @@ func run(args []string, out io.Writer) error {
 	case len(args) == 1 && args[0] == "version":
 		fmt.Fprintf(out, "plumb %s (%s), CNI %v\n", version, commit, cni.Versions())
 		return nil
+	case len(args) >= 2 && args[0] == "plugins" && args[1] == "remove":
+		return removePlugins(args[2:], out)
 	case args[0] == "dhcp-daemon":
 		return dhcpDaemon(args[1:])
 	case len(args) == 1 && args[0] == "show":

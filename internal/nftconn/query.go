@@ -240,6 +240,8 @@ func (q *ElementsQuery) list(e *encoder, seq uint32) bool {
 
 func (q *ElementsQuery) listed(m message) { q.Elements = append(q.Elements, decodeElements(m)...) }
 
+const elemKeyEnd = 10 // NFTA_SET_ELEM_KEY_END
+
 // elements appends the body of a message about elements of a map.
 func (e *encoder) elements(m Map, elements ...Element) {
 	e.str(unix.NFTA_SET_ELEM_LIST_TABLE, m.Table.Name)
@@ -248,6 +250,9 @@ func (e *encoder) elements(m Map, elements ...Element) {
 		for _, x := range elements {
 			e.nest(unix.NFTA_LIST_ELEM, func() {
 				e.data(unix.NFTA_SET_ELEM_KEY, x.Key)
+				if x.KeyEnd != nil {
+					e.data(elemKeyEnd, x.KeyEnd)
+				}
 				if x.Data != nil {
 					e.data(unix.NFTA_SET_ELEM_DATA, x.Data)
 				}
@@ -270,6 +275,8 @@ func decodeElements(m message) (elements []Element) {
 				switch kind {
 				case unix.NFTA_SET_ELEM_KEY:
 					x.Key, _ = decodeData(b)
+				case elemKeyEnd:
+					x.KeyEnd, _ = decodeData(b)
 				case unix.NFTA_SET_ELEM_DATA:
 					x.Data, _ = decodeData(b)
 				case unix.NFTA_SET_ELEM_USERDATA:

@@ -132,6 +132,7 @@ func Concat(fields ...[]byte) []byte {
 // An Element is one of a map or set.
 type Element struct {
 	Key     []byte // see Concat
+	KeyEnd  []byte // the last of a range, in a map of intervals alone
 	Data    []byte // nil in a set
 	Comment string // at most 127 bytes
 }

@@ -149,7 +149,16 @@ func (t *Tx) DeleteElements(m Map, keys ...[]byte) {
 	for i, key := range keys {
 		elements[i].Key = key
 	}
-	t.elements("delete element", unix.NFT_MSG_DELSETELEM, 0, m, elements)
+	t.Delete(m, elements...)
+}
+
+// Delete deletes elements as they were read.
+func (t *Tx) Delete(m Map, elements ...Element) {
+	keys := make([]Element, len(elements))
+	for i, x := range elements {
+		keys[i] = Element{Key: x.Key, KeyEnd: x.KeyEnd}
+	}
+	t.elements("delete element", unix.NFT_MSG_DELSETELEM, 0, m, keys)
 }
 
 func (t *Tx) elements(name string, kind, flags uint16, m Map, elements []Element) {

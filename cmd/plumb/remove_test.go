@@ -1,0 +1,213 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/test/attach"
+	"github.com/plumb-cni/plumb/test/host"
+)
+
+func TestMain(m *testing.M) { host.Main(m) }
+
+// remove runs plumb plugins remove.
+func remove(t testing.TB, args ...string) string {
+	t.Helper()
+	return host.Run(t, filepath.Join(host.Bin(t), "plumb"), append([]string{"plugins", "remove"}, args...)...)
+}
+
+// pinging sends echo requests from a namespace every 10 ms, until the returned
+// function needs all of them to have been answered.
+func pinging(t *testing.T, name, ns, addr string, count int) (end func()) {
+	t.Helper()
+	cmd := exec.Command("nsenter", "--net="+ns, "ping", "-n", "-q", "-i", "0.01", "-c", fmt.Sprint(count), addr)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := cmd.Wait(); err != nil || !strings.Contains(out.String(), fmt.Sprintf("%d received", count)) {
+			t.Errorf("%s: %v\n%s", name, err, out.String())
+		}
+	}
+}
+
+// bridged is a network of many parts, and its folder of addresses.
+func bridged(t testing.TB) (config, dataDir string) {
+	t.Helper()
+	dataDir = t.TempDir()
+	return fmt.Sprintf(`{"cniVersion":"1.1.0","name":"net","type":"bridge","bridge":"br99","isGateway":true,"ipMasq":true,"ipMasqBackend":"nftables",
+		"macspoofchk":true,"ipam":{"type":"host-local","dataDir":%q,"ranges":[[{"subnet":"10.99.0.0/24"}],[{"subnet":"fd00:99::/64"}]],
+		"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}}`, dataDir), dataDir
+}
+
+// mentions counts how often the ruleset, the records and the links mention a
+// text.
+func mentions(t testing.TB, text string) int {
+	t.Helper()
+	all := host.Run(t, "sh", "-c", "nft list ruleset; ls -A /run/plumb/attachments 2>/dev/null; ip link")
+	return strings.Count(all, text)
+}
+
+// TestRemove switches a host with running containers to the reference.
+func TestRemove(t *testing.T) {
+	host.Need(t, "nft-bridge", "nft-inet-nat")
+	host.Internet(t)
+	t.Cleanup(func() { host.Try("ip", "link", "del", "br99") }) //nolint:errcheck // there may be none
+	config, dataDir := bridged(t)
+	bin := t.TempDir()
+	host.Run(t, "cp", "-a", host.Bin(t)+"/.", bin)
+	if err := os.WriteFile(filepath.Join(bin, "theirs"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+
+	var all []*attach.Attachment
+	for _, id := range []string{"stays", "goes", "ends", "restarts"} {
+		a := attach.New(t, config, id)
+		a.Add(t)
+		all = append(all, a)
+	}
+	stays, goes, ends, restarts := all[0], all[1], all[2], all[3]
+	lo := attach.New(t, `{"cniVersion":"1.1.0","name":"lo","type":"loopback"}`, "goes")
+	lo.NetNS, lo.IfName = goes.NetNS, "lo"
+	lo.Add(t)
+
+	// The reference takes over: it deletes two, one with its namespace, and
+	// starts a third anew.
+	reference := host.Reference(t)
+	for _, a := range append(all, lo) {
+		a.Bin = reference
+	}
+	theirs := attach.New(t, config, "theirs")
+	theirs.Bin = reference
+	theirs.Add(t)
+	stop := []func(){
+		pinging(t, "ours", stays.NetNS, host.Internet4, 500),
+		pinging(t, "ours, IPv6", stays.NetNS, host.Internet6, 500),
+		pinging(t, "theirs", theirs.NetNS, host.Internet4, 700),
+	}
+	goes.Del(t)
+	lo.Del(t)
+	ends.Del(t)
+	host.RemoveNetNS(t, ends.NetNS)
+	restarts.Del(t)
+	restarts.Add(t)
+	stop = append(stop, pinging(t, "restarted", restarts.NetNS, host.Internet4, 500))
+	if mentions(t, "plumb:net/goes") == 0 || mentions(t, "goes@eth0") == 0 {
+		t.Fatal("the reference left nothing, so nothing is tried here")
+	}
+	before := host.Run(t, "nft", "list table inet cni_plugins_masquerade") + host.Run(t, "nft", "list table bridge nat")
+
+	out := remove(t, "-datadir", dataDir, bin)
+	for _, id := range []string{"goes", "ends", "restarts"} {
+		if n := mentions(t, "plumb:net/"+id+"/") + mentions(t, "@"+id+"@"); n != 0 {
+			t.Errorf("%d mentions of %s are left:\n%s", n, id, out)
+		}
+	}
+	if !strings.Contains(out, "kept what net/stays/eth0 needs") || !strings.Contains(out, "kept the plugins in "+bin) {
+		t.Errorf("it does not say what it keeps:\n%s", out)
+	}
+	if _, err := os.Stat(filepath.Join(bin, "bridge")); err != nil {
+		t.Error(err)
+	}
+	if after := host.Run(t, "nft", "list table inet cni_plugins_masquerade") + host.Run(t, "nft", "list table bridge nat"); after != before {
+		t.Errorf("the reference's rules were\n%sand are\n%s", before, after)
+	}
+	stays.Bin = host.Bin(t)
+	stays.Check(t)
+	stays.Bin = reference
+	for _, end := range stop[:2] {
+		end()
+	}
+
+	stays.Del(t)
+	out = remove(t, "-datadir", dataDir, bin)
+	if n := mentions(t, "plumb"); n != 0 {
+		t.Errorf("%d mentions are left:\n%s\n%s", n, out, host.Run(t, "nft", "list ruleset"))
+	}
+	for _, gone := range []string{"/run/plumb", filepath.Join(dataDir, ".plumb"), filepath.Join(bin, "bridge"), filepath.Join(bin, "plumb-cni")} {
+		if _, err := os.Lstat(gone); !os.IsNotExist(err) {
+			t.Errorf("%s: %v", gone, err)
+		}
+	}
+	var left []string
+	entries, _ := os.ReadDir(bin)
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if want := []string{"plumb", "theirs"}; !slices.Equal(left, want) {
+		t.Errorf("in the folder of plugins are %q, want %q", left, want)
+	}
+	for _, end := range stop[2:] {
+		end()
+	}
+	for _, a := range []*attach.Attachment{theirs, restarts} {
+		a.Del(t)
+	}
+	if held := host.Run(t, "sh", "-c", "ls "+dataDir+"/net | grep -c '^10\\.' || true"); held != "0\n" && held != "0" {
+		t.Errorf("%s addresses are held", held)
+	}
+	// Once more, with nothing there.
+	if out := remove(t, "-datadir", dataDir); out != "" {
+		t.Errorf("it says %q", out)
+	}
+}
+
+// TestRemoveWithoutRecords finds what is ours by its tags.
+func TestRemoveWithoutRecords(t *testing.T) {
+	host.Need(t, "nft-bridge", "nft-inet-nat")
+	t.Cleanup(func() { host.Try("ip", "link", "del", "br99") }) //nolint:errcheck // there may be none
+	config, dataDir := bridged(t)
+	stays, goes := attach.New(t, config, "stays"), attach.New(t, config, "goes")
+	stays.Add(t)
+	goes.Add(t)
+	host.Run(t, "rm", "-r", state.RecordDir)
+	host.Run(t, "ip", "link", "add", "left", "type", "bridge") // such as for shaping
+	host.Run(t, "ip", "link", "set", "left", "alias", "plumb:net/goes/eth0")
+	host.Run(t, "ip", "link", "del", goes.HostEnd(t))
+	out := remove(t, "-datadir", dataDir)
+	if mentions(t, "plumb:net/goes/eth0") != 0 || mentions(t, "plumb:net/stays/eth0") == 0 {
+		t.Errorf("it says\n%sand leaves\n%s", out, host.Run(t, "nft", "list ruleset"))
+	}
+	stays.Check(t)
+	host.Run(t, "ip", "link", "del", stays.HostEnd(t))
+	remove(t, "-datadir", dataDir)
+	if n := mentions(t, "plumb"); n != 0 {
+		t.Errorf("%d mentions are left: %s", n, host.Run(t, "nft", "list ruleset"))
+	}
+}
+
+// TestRemoveInTablesOfOthers finds what is ours by its name.
+func TestRemoveInTablesOfOthers(t *testing.T) {
+	host.Run(t, "nft", `table inet theirs {
+		set plumb-accept4 { type ipv4_addr; elements = { 10.99.0.9 comment "plumb:net/goes/eth0" }; }
+		chain plumb-forward { ip saddr @plumb-accept4 accept; }
+		chain forward { type filter hook forward priority 0; policy drop; ip daddr 10.0.0.1 accept; jump plumb-forward; }
+	}`)
+	t.Cleanup(func() { host.Run(t, "nft", "delete table inet theirs") })
+	out := remove(t)
+	if left := host.Run(t, "nft", "list ruleset"); strings.Contains(left, "plumb") || !strings.Contains(left, "10.0.0.1") {
+		t.Errorf("it says\n%sand leaves\n%s", out, left)
+	}
+}
+
+// TestRemoveArguments refuses what it can't act on, and explains itself.
+func TestRemoveArguments(t *testing.T) {
+	plumb := filepath.Join(host.Bin(t), "plumb")
+	for _, args := range [][]string{{"-datadir", "relative"}, {"a", "b"}, {"-what"}, {"/no/such/folder"}} {
+		if out, err := host.Try(plumb, append([]string{"plugins", "remove"}, args...)...); err == nil {
+			t.Errorf("%q succeeds: %s", args, out)
+		}
+	}
+	if out := remove(t, "-h"); !strings.Contains(out, "inet plumb") {
+		t.Errorf("-h says %q", out)
+	}
+}
