@@ -21,10 +21,12 @@ type script struct {
 	t1, t2, whole time.Duration
 
 	mu     sync.Mutex
-	silent bool   // answers nothing
-	refuse bool   // answers a request for what a client has by DHCPNAK, and DHCPv6's by no address
-	host   byte   // last byte of the address given
-	seen   []seen // messages so far
+	silent bool // answers nothing
+	refuse bool // answers a request for what a client has by DHCPNAK, and DHCPv6's by no address
+	host   byte // last byte of the address given
+
+	broadcast bool   // the latest message asks for answers by broadcast
+	seen      []seen // messages so far
 }
 
 // A seen is a message of a client.
@@ -122,6 +124,7 @@ func (s *script) answer4(data []byte, from *net.UDPAddr) ([]byte, *net.UDPAddr) 
 	if err != nil {
 		return nil, nil
 	}
+	s.broadcast = m.IsBroadcast()
 	known := m.MessageType() == dhcpv4.MessageTypeRequest && m.ServerIdentifier() == nil
 	kind := m.MessageType().String()
 	if known {
