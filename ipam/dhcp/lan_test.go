@@ -101,6 +101,7 @@ func newLAN(t testing.TB) *lan {
 	host.Run(t, "ip", "link", "add", l.bridge+"s", "type", "veth", "peer", "name", "srv", "netns", filepath.Base(l.server))
 	host.Run(t, "ip", "link", "set", l.bridge+"s", "master", l.bridge, "addrgenmode", "none", "up")
 	host.Run(t, "ip", "link", "set", l.bridge, "up")
+	t.Cleanup(func() { host.Run(t, "ip", "link", "del", l.bridge+"s") }) // which would go some time after its namespace
 	host.RunIn(t, l.server, "ip", "addr", "add", lan4, "dev", "srv")
 	host.RunIn(t, l.server, "ip", "addr", "add", lan6, "dev", "srv", "nodad")
 	host.RunIn(t, l.server, "ip", "link", "set", "srv", "up")

@@ -10,9 +10,10 @@ import (
 
 // resend is how long to wait for an answer before the message is sent again,
 // the first time; then twice as long, up to maxResend. RFC 2131 section 4.1
-// suggests 4 seconds, with which a container would wait for a lost frame.
+// suggests 4 seconds, but a container waits, and the first frame is often lost:
+// a switch's port takes a moment from its link's coming up until it forwards.
 const (
-	resend    = time.Second
+	resend    = 250 * time.Millisecond
 	maxResend = 16 * time.Second
 )
 
