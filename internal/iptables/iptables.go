@@ -27,39 +27,81 @@ type Variant string
 const (
 	Default Variant = ""       // the one that the host has chosen
 	Legacy  Variant = "legacy" // ip_tables and ip6_tables
+	NFT     Variant = "nft"    // tables of nftables
 )
 
 // Restore applies a script in the format of iptables-save to the namespace, on
 // top of what is there. A table of the script is changed whole or not at all.
 // The error matches ErrMissing if there is no program for it.
 func Restore(ctx context.Context, ns *netns.NS, f nftconn.Family, v Variant, script string) error {
-	_, err := run(ctx, ns, names(f, v, "restore"), script, "--noflush", "-w")
+	_, err := run(ctx, ns, f, v, "restore", script, "--noflush", "-w")
 	return err
 }
 
 // Save returns a table in the format of iptables-save.
 func Save(ctx context.Context, ns *netns.NS, f nftconn.Family, v Variant, table string) (string, error) {
-	return run(ctx, ns, names(f, v, "save"), "", "-t", table)
+	return run(ctx, ns, f, v, "save", "", "-t", table)
 }
 
 // Installed fails with ErrMissing if there is no program to restore a family's
 // tables with.
 func Installed(f nftconn.Family) error {
-	_, err := find(names(f, Default, "restore"))
+	_, err := find(name(f, Default, "restore"))
 	return err
 }
 
-// names returns the names under which a program may be installed. Where there
-// is only one variant it may have no name of its own.
-func names(f nftconn.Family, v Variant, verb string) []string {
+// Chosen returns the variant that the host has chosen for a family. The error
+// matches ErrMissing if no program is installed.
+func Chosen(f nftconn.Family) (Variant, error) {
+	path, err := find(name(f, Default, "restore"))
+	if err != nil {
+		return "", err
+	}
+	return variantOf(path)
+}
+
+// variantOf returns the variant that a program is of: it is a link to one that
+// is all of its variant's in one.
+func variantOf(path string) (Variant, error) {
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", err
+	}
+	if strings.Contains(filepath.Base(target), "nft") {
+		return NFT, nil
+	}
+	return Legacy, nil
+}
+
+// program returns the path of a program of a variant. Where there is only one
+// variant it may have no name of its own.
+func program(f nftconn.Family, v Variant, verb string) (string, error) {
+	usual := name(f, Default, verb)
+	if v == Default {
+		return find(usual)
+	}
+	path, err := find(name(f, v, verb))
+	if err == nil {
+		return path, nil
+	}
+	if path, err := find(usual); err == nil {
+		if is, err := variantOf(path); err == nil && is == v {
+			return path, nil
+		}
+	}
+	return "", err
+}
+
+// name returns the name under which a program is installed.
+func name(f nftconn.Family, v Variant, verb string) string {
 	tool := "iptables"
 	if f == nftconn.IPv6 {
 		tool = "ip6tables"
 	}
 	if v == Default {
-		return []string{tool + "-" + verb}
+		return tool + "-" + verb
 	}
-	return []string{tool + "-" + string(v) + "-" + verb, tool + "-" + verb}
+	return tool + "-" + string(v) + "-" + verb
 }
 
 // folders are where the programs are looked for. PATH is not asked: runtimes
@@ -69,20 +111,18 @@ func folders() []string {
 	return []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin"}
 }
 
-func find(names []string) (string, error) {
-	for _, name := range names {
-		for _, dir := range folders() {
-			path := filepath.Join(dir, name)
-			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-				return path, nil
-			}
+func find(name string) (string, error) {
+	for _, dir := range folders() {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return path, nil
 		}
 	}
-	return "", fmt.Errorf("%s: %w (not in %s)", strings.Join(names, " or "), ErrMissing, strings.Join(folders(), ", "))
+	return "", fmt.Errorf("%s: %w (not in %s)", name, ErrMissing, strings.Join(folders(), ", "))
 }
 
-func run(ctx context.Context, ns *netns.NS, names []string, stdin string, args ...string) (string, error) {
-	path, err := find(names)
+func run(ctx context.Context, ns *netns.NS, f nftconn.Family, v Variant, verb, stdin string, args ...string) (string, error) {
+	path, err := program(f, v, verb)
 	if err != nil {
 		return "", err
 	}

@@ -98,12 +98,16 @@ func (x Cmp) encode(e *encoder) (string, func()) {
 type Lookup struct {
 	Map string
 	Reg uint32 // the first of the key's
+	Not bool   // ends it for those whose registers are one
 }
 
 func (x Lookup) encode(e *encoder) (string, func()) {
 	return "lookup", func() {
 		e.str(unix.NFTA_LOOKUP_SET, x.Map)
 		e.u32(unix.NFTA_LOOKUP_SREG, x.Reg)
+		if x.Not {
+			e.u32(unix.NFTA_LOOKUP_FLAGS, unix.NFT_LOOKUP_F_INV)
+		}
 	}
 }
 
@@ -262,8 +266,11 @@ func (r *Rule) decodeExpr(name string, a [16][]byte) {
 		value, _ := decodeData(a[unix.NFTA_CMP_DATA])
 		x = Cmp{Op: Op(getU32(a[unix.NFTA_CMP_OP])), Reg: getU32(a[unix.NFTA_CMP_SREG]), Data: value}
 	case "lookup":
-		if a[unix.NFTA_LOOKUP_DREG] == nil && getU32(a[unix.NFTA_LOOKUP_FLAGS]) == 0 {
-			x = Lookup{Map: getString(a[unix.NFTA_LOOKUP_SET]), Reg: getU32(a[unix.NFTA_LOOKUP_SREG])}
+		if a[unix.NFTA_LOOKUP_DREG] == nil {
+			x = Lookup{
+				Map: getString(a[unix.NFTA_LOOKUP_SET]), Reg: getU32(a[unix.NFTA_LOOKUP_SREG]),
+				Not: getU32(a[unix.NFTA_LOOKUP_FLAGS])&unix.NFT_LOOKUP_F_INV != 0,
+			}
 		}
 	case "immediate":
 		if _, verdict := decodeData(a[unix.NFTA_IMMEDIATE_DATA]); verdict != nil {
@@ -277,6 +284,13 @@ func (r *Rule) decodeExpr(name string, a [16][]byte) {
 		if getString(a[unix.NFTA_MATCH_NAME]) == "comment" {
 			r.Comment = getString(a[unix.NFTA_MATCH_INFO])
 			return
+		}
+		x = Match{Name: getString(a[unix.NFTA_MATCH_NAME]), Rev: getU32(a[unix.NFTA_MATCH_REV]), Info: getBytes(a[unix.NFTA_MATCH_INFO])}
+	case "counter":
+		x = Counter{}
+	case "ct":
+		if a[unix.NFTA_CT_DREG] != nil && a[unix.NFTA_CT_DIRECTION] == nil {
+			x = Ct{Key: getU32(a[unix.NFTA_CT_KEY]), Reg: getU32(a[unix.NFTA_CT_DREG])}
 		}
 	case "target":
 		x = Target{Name: getString(a[unix.NFTA_TARGET_NAME]), Rev: getU32(a[unix.NFTA_TARGET_REV]), Info: getBytes(a[unix.NFTA_TARGET_INFO])}

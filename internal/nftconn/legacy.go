@@ -37,7 +37,9 @@ const (
 // A layout is where the fields of an entry are.
 type layout struct {
 	addrLen      int
-	inverted     int // of struct ipt_ip, ip6t_ip6
+	interfaces   int // the names of both, and their masks, in struct ipt_ip, ip6t_ip6
+	protocol     int // 0 matches any
+	inverted     int
 	targetOffset int
 	nextOffset   int
 	size         int
@@ -48,13 +50,15 @@ type layout struct {
 
 func legacyLayout(f Family) layout {
 	if f == IPv4 {
-		return layout{4, 83, 88, 90, 112, "ip_tables_names", unix.AF_INET, unix.SOL_IP}
+		return layout{4, 16, 80, 83, 88, 90, 112, "ip_tables_names", unix.AF_INET, unix.SOL_IP}
 	}
-	return layout{16, 132, 140, 142, 168, "ip6_tables_names", unix.AF_INET6, unix.SOL_IPV6}
+	return layout{16, 64, 128, 132, 140, 142, 168, "ip6_tables_names", unix.AF_INET6, unix.SOL_IPV6}
 }
 
 // Bits of the inverted flags.
 const (
+	invertedIn          = 0x01
+	invertedOut         = 0x02
 	invertedSource      = 0x08
 	invertedDestination = 0x10
 )
@@ -67,8 +71,9 @@ func hookChain(point int) string {
 // A LegacyTable is a table of the legacy iptables. Chains are the user's own.
 // Rules are in their order and have neither Table nor Handle.
 type LegacyTable struct {
-	Chains []string
-	Rules  []Rule
+	Chains   []string
+	Rules    []Rule
+	Policies map[string]Verdict // by built-in chain; nil where the table is not in use
 }
 
 // Legacy returns a table of the legacy iptables.
@@ -181,11 +186,19 @@ func (l layout) decode(block []byte, starts map[int]string) (t LegacyTable) {
 		at += next
 	}
 	for i, e := range entries {
-		// The last entry of a chain is its policy.
-		if i+1 == len(entries) || entries[i+1].chain != e.chain {
+		rule := l.rule(e.chain, e.data, starts)
+		if i+1 < len(entries) && entries[i+1].chain == e.chain {
+			t.Rules = append(t.Rules, rule)
 			continue
 		}
-		t.Rules = append(t.Rules, l.rule(e.chain, e.data, starts))
+		// The last entry of a chain is its policy.
+		policy, ok := rule.Exprs[len(rule.Exprs)-1].(Verdict)
+		if ok && !slices.Contains(t.Chains, e.chain) {
+			if t.Policies == nil {
+				t.Policies = make(map[string]Verdict)
+			}
+			t.Policies[e.chain] = policy
+		}
 	}
 	return t
 }
@@ -219,6 +232,24 @@ func (l layout) rule(chain string, data []byte, starts map[int]string) Rule {
 	match(SourceAddr(family), field(0), field(2), inverted&invertedSource != 0)
 	match(DestinationAddr(family), field(1), field(3), inverted&invertedDestination != 0)
 
+	name := func(i int) []byte { return data[l.interfaces+i*unix.IFNAMSIZ : l.interfaces+(i+1)*unix.IFNAMSIZ] }
+	matchName := func(key uint32, name, mask []byte, not bool) {
+		size := ones(mask) / 8 // with the NUL, but for a name that ends in "+"
+		if size == 0 {
+			return
+		}
+		op := Equal
+		if not {
+			op = NotEqual
+		}
+		r.Exprs = append(r.Exprs, Meta{Key: key, Reg: Reg}, Cmp{Op: op, Reg: Reg, Data: getBytes(name[:size])})
+	}
+	matchName(unix.NFT_META_IIFNAME, name(0), name(2), inverted&invertedIn != 0)
+	matchName(unix.NFT_META_OIFNAME, name(1), name(3), inverted&invertedOut != 0)
+	if binary.NativeEndian.Uint16(data[l.protocol:]) != 0 {
+		r.Exprs = append(r.Exprs, Other{Name: "protocol"})
+	}
+
 	target := int(binary.NativeEndian.Uint16(data[l.targetOffset:]))
 	for at := l.size; at+extHeaderLen <= target; {
 		size := int(binary.NativeEndian.Uint16(data[at:]))
@@ -228,14 +259,14 @@ func (l layout) rule(chain string, data []byte, starts map[int]string) Rule {
 		if name := extName(data[at:]); name == "comment" {
 			r.Comment = unix.ByteSliceToString(data[at+extHeaderLen : at+size])
 		} else {
-			r.Exprs = append(r.Exprs, Other{Name: name})
+			r.Exprs = append(r.Exprs, Match{Name: name, Rev: uint32(data[at+2+extNameLen]), Info: getBytes(data[at+extHeaderLen : at+size])})
 		}
 		at += size
 	}
 
-	name, info := extName(data[target:]), data[target+extHeaderLen:]
-	if name != "" {
-		r.Exprs = append(r.Exprs, Target{Name: name, Rev: uint32(data[target+2+extNameLen]), Info: getBytes(info)})
+	targetName, info := extName(data[target:]), data[target+extHeaderLen:]
+	if targetName != "" {
+		r.Exprs = append(r.Exprs, Target{Name: targetName, Rev: uint32(data[target+2+extNameLen]), Info: getBytes(info)})
 		return r
 	}
 	// The standard target: the offset of where to go, or a verdict as -1-verdict.

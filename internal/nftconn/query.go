@@ -58,6 +58,7 @@ type TableQuery struct {
 
 	Found   bool
 	Dormant bool // its chains see no packets
+	Owned   bool // by a process, and nobody else can change it
 }
 
 func (q *TableQuery) object() string { return q.Table.String() }
@@ -74,11 +75,16 @@ func (q *TableQuery) found(m message) {
 	for kind, b := range m.attributes() {
 		if kind == unix.NFTA_TABLE_FLAGS {
 			q.Dormant = getU32(b)&tableDormant != 0
+			q.Owned = getU32(b)&tableOwner != 0
 		}
 	}
 }
 
-const tableDormant = 1 // NFT_TABLE_F_DORMANT
+// Flags of tables.
+const (
+	tableDormant = 1 // NFT_TABLE_F_DORMANT
+	tableOwner   = 2 // NFT_TABLE_F_OWNER
+)
 
 // ChainQuery asks for a chain, without its rules.
 type ChainQuery struct {

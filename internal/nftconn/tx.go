@@ -70,6 +70,17 @@ func (t *Tx) AddMap(m Map) {
 // others. The hook of an existing chain can't be changed: it has to be deleted
 // before.
 func (t *Tx) SetChain(c Chain) {
+	t.newChain(c)
+	t.flush(c.Table, c.Name)
+	for _, r := range c.Rules {
+		r.Table, r.Chain = c.Table, c.Name
+		t.AppendRule(r)
+	}
+}
+
+// newChain makes a chain without its rules, or sets the policy of an existing
+// one.
+func (t *Tx) newChain(c Chain) {
 	t.add("add chain", c.String(), unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, c.Table.Family, func(e *encoder) {
 		e.str(unix.NFTA_CHAIN_TABLE, c.Table.Name)
 		e.str(unix.NFTA_CHAIN_NAME, c.Name)
@@ -87,21 +98,6 @@ func (t *Tx) SetChain(c Chain) {
 		e.u32(unix.NFTA_CHAIN_POLICY, uint32(policy))
 		e.str(unix.NFTA_CHAIN_TYPE, c.Hook.Type)
 	})
-	t.flush(c.Table, c.Name)
-	for i, r := range c.Rules {
-		t.add("add rule", fmt.Sprintf("%s %d", c, i+1), unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, c.Table.Family, func(e *encoder) {
-			e.str(unix.NFTA_RULE_TABLE, c.Table.Name)
-			e.str(unix.NFTA_RULE_CHAIN, c.Name)
-			e.nest(unix.NFTA_RULE_EXPRESSIONS, func() {
-				for _, x := range r.Exprs {
-					e.expr(x)
-				}
-			})
-			if r.Comment != "" {
-				e.bytes(unix.NFTA_RULE_USERDATA, encodeComment(r.Comment))
-			}
-		})
-	}
 }
 
 // flush deletes the rules of a chain.

@@ -9,6 +9,7 @@ import (
 	"github.com/plumb-cni/plumb/plugins/bandwidth"
 	"github.com/plumb-cni/plumb/plugins/bridge"
 	"github.com/plumb-cni/plumb/plugins/dummy"
+	"github.com/plumb-cni/plumb/plugins/firewall"
 	"github.com/plumb-cni/plumb/plugins/hostdevice"
 	"github.com/plumb-cni/plumb/plugins/ipvlan"
 	"github.com/plumb-cni/plumb/plugins/loopback"
@@ -35,6 +36,7 @@ func Plugins() []plugin.Plugin {
 		bandwidth.New(),
 		bridge.New(),
 		dummy.New(),
+		firewall.New(),
 		hostdevice.New(),
 		ipvlan.New(),
 		loopback.New(),

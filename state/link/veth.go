@@ -207,7 +207,9 @@ func (v Veth) Diff(_ context.Context, r state.Reader) ([]state.Drift, error) {
 		}
 		compare(&c, "bridge", fmt.Sprintf("%s (index %d)", v.Bridge, bridge.Index), fmt.Sprintf("%s (index %d)", v.Bridge, host.Master))
 		compare(&c, "hairpin", v.Hairpin, host.Hairpin)
-		compare(&c, "isolated", v.Isolated, host.Isolated)
+		if v.Isolated { // otherwise a later plugin may have isolated it
+			compare(&c, "isolated", true, host.Isolated)
+		}
 	}
 	compare(&c, "other end of the peer", fmt.Sprintf("index %d on the host", host.Index), fmt.Sprintf("index %d on the host", peer.Peer))
 	c.key = peerKey

@@ -34,6 +34,7 @@ var probes = map[string]string{
 	"nft-inet-nat":        `printf 'table inet t {\n chain c {\n type nat hook postrouting priority 100\n ip saddr 192.0.2.1 masquerade\n }\n}\n' | nft -f -`,
 	"nft-concat-interval": `printf 'table inet t {\n map m {\n type ipv4_addr . inet_service : verdict\n flags interval\n elements = { 192.0.2.0/24 . 1-2 : accept }\n }\n}\n' | nft -f -`,
 	"nft-bridge":          `printf 'table bridge t {\n chain c {\n type filter hook forward priority 0\n ether saddr 02:00:00:00:00:01 drop\n }\n}\n' | nft -f -`,
+	"bridge-nf":           `ip link add p0 type bridge; cat /proc/sys/net/bridge/bridge-nf-call-iptables`,
 	"nft-fib":             `printf 'table inet t {\n chain c {\n type nat hook prerouting priority -100\n fib daddr type local accept\n }\n}\n' | nft -f -`,
 	"iptables-nft":        `iptables-nft -t nat -A POSTROUTING -m comment --comment x -j MASQUERADE`,
 	"iptables-legacy":     `iptables-legacy -t nat -A POSTROUTING -m comment --comment x -j MASQUERADE`,

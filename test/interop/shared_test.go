@@ -26,5 +26,5 @@ func nothingLeft(t *testing.T, before host.State) {
 }
 
 func shared() []string {
-	return []string{host.SharedNFT, host.SharedFiles, host.SharedForwarding, host.SharedBridge(bridgeName), sharedRules, sharedIndex, sharedAnycast}
+	return []string{host.SharedNFT, host.SharedFirewall, host.SharedFiles, host.SharedForwarding, host.SharedBridge(bridgeName), sharedRules, sharedIndex, sharedAnycast}
 }

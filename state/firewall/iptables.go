@@ -1,0 +1,203 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/plumb-cni/plumb/internal/iptables"
+	"github.com/plumb-cni/plumb/internal/nftconn"
+	"github.com/plumb-cni/plumb/state"
+)
+
+// What the reference writes in the filter table, and so does plumb:
+//
+//	-A FORWARD -m comment --comment "CNI firewall plugin rules" -j CNI-FORWARD
+//	-A CNI-FORWARD -m comment --comment "CNI firewall plugin admin overrides" -j CNI-ADMIN
+//	-A CNI-FORWARD -d 10.22.0.3/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+//	-A CNI-FORWARD -s 10.22.0.3/32 -j ACCEPT
+
+const cniForward = "CNI-FORWARD"
+
+func jumpRule() xtRule {
+	return xtRule{chain: forwardChain, comment: "CNI firewall plugin rules", to: cniForward}
+}
+
+func adminRule(chain string) xtRule {
+	return xtRule{chain: cniForward, comment: "CNI firewall plugin admin overrides", to: chain}
+}
+
+// addressRules are those of an address.
+func addressRules(a netip.Addr) []xtRule {
+	return []xtRule{
+		{chain: cniForward, dst: a, established: true, to: targetAccept},
+		{chain: cniForward, src: a, to: targetAccept},
+	}
+}
+
+// uses tells whether a back end writes into a table of iptables: the back end
+// of that name into the variant that the host has chosen, and any into one that
+// would drop the packets otherwise. What firewalld itself writes there with
+// iptables as its own means is rules, so there only a policy counts.
+func (x *xtTable) uses(b Backend) bool {
+	switch b {
+	case Firewalld:
+		return x.drops
+	case IPTables:
+		if chosen(x.family, x.variant) {
+			return true
+		}
+	}
+	return x.filters()
+}
+
+// admit returns what has to be done to admit addresses, and those for which
+// something is missing.
+func (x *xtTable) admit(addrs []netip.Addr, admin string) (c xtChange, missing []netip.Addr) {
+	c.base = !x.found
+	c.chain(x, cniForward)
+	c.chain(x, admin)
+	if x.index(cniForward) < 0 {
+		c.insert = append(c.insert, jumpRule())
+		if jump := x.index(stage1); jump >= 0 { // which has to stay the first
+			r := x.forward(jump)
+			c.remove, c.insert = append(c.remove, r), append(c.insert, readXT(r))
+		}
+	}
+	if !slices.ContainsFunc(x.of(cniForward), func(r xtRule) bool { return r.to == admin && !r.foreign }) {
+		c.insert = append(c.insert, adminRule(admin))
+	}
+	for _, a := range addrs {
+		for _, r := range addressRules(a) {
+			if x.has(r) {
+				continue
+			}
+			c.add = append(c.add, r)
+			if !slices.Contains(missing, a) {
+				missing = append(missing, a)
+			}
+		}
+	}
+	return c, missing
+}
+
+// expel returns the removal of the rules of addresses.
+func (x *xtTable) expel(addrs []netip.Addr) (c xtChange) {
+	for _, r := range x.rules {
+		if r.Chain != cniForward {
+			continue
+		}
+		read := readXT(r)
+		if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(addressRules(a), read) }) {
+			c.remove = append(c.remove, r)
+		}
+	}
+	return c
+}
+
+// drifts describes what is to be done as what is missing.
+func (a Admission) drifts(x *xtTable, c xtChange) (list []state.Drift) {
+	if c.base {
+		list = append(list, a.drift(x.String()+" chain "+forwardChain, "present", "missing"))
+	}
+	for _, name := range c.chains {
+		list = append(list, a.drift(x.String()+" chain "+name, "present", "missing"))
+	}
+	for _, r := range append(c.insert, c.add...) {
+		list = append(list, a.drift(x.String()+" chain "+r.chain+" rule", r.words(), "missing"))
+	}
+	return list
+}
+
+// readLegacy reads the filter table of the legacy iptables.
+func readLegacy(ctx context.Context, r nftconn.Reader, f nftconn.Family) (*xtTable, error) {
+	legacy, err := r.Legacy(ctx, f, filterTable)
+	if err != nil {
+		return nil, err
+	}
+	return &xtTable{
+		family: f, variant: iptables.Legacy,
+		found:  true, // the program and the kernel make it
+		drops:  legacy.Policies != nil && legacy.Policies[forwardChain].Code == nftconn.Drop,
+		chains: legacy.Chains, rules: legacy.Rules,
+	}, nil
+}
+
+// ensureLegacy admits the addresses in the legacy tables, with one process for
+// each family where there is something to do.
+func (a Admission) ensureLegacy(ctx context.Context, k *state.Kernel, b Backend) (added []netip.Addr, err error) {
+	conn, err := k.NFT()
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range families() {
+		addrs := ofFamily(f, a.addresses())
+		if addrs == nil {
+			continue
+		}
+		x, err := readLegacy(ctx, conn, f)
+		if err != nil {
+			return added, err
+		}
+		if !x.uses(b) {
+			continue
+		}
+		c, missing := x.admit(addrs, a.adminChain())
+		if err := applyLegacy(ctx, k, f, c); err != nil {
+			return added, err
+		}
+		added = append(added, missing...)
+	}
+	return added, nil
+}
+
+func applyLegacy(ctx context.Context, k *state.Kernel, f nftconn.Family, c xtChange) error {
+	if c.empty() {
+		return nil
+	}
+	ns, err := k.Namespace(state.Host)
+	if err != nil {
+		return err
+	}
+	return iptables.Restore(ctx, ns, f, iptables.Legacy, c.script())
+}
+
+func (a Admission) diffLegacy(ctx context.Context, r nftconn.Reader, b Backend) (drifts []state.Drift, err error) {
+	for _, f := range families() {
+		addrs := ofFamily(f, a.addresses())
+		if addrs == nil {
+			continue
+		}
+		x, err := readLegacy(ctx, r, f)
+		if err != nil {
+			return nil, err
+		}
+		if x.uses(b) {
+			c, _ := x.admit(addrs, a.adminChain())
+			drifts = append(drifts, a.drifts(x, c)...)
+		}
+	}
+	return drifts, nil
+}
+
+// removeLegacy removes the rules of addresses.
+func removeLegacy(ctx context.Context, k *state.Kernel, addrs []netip.Addr) error {
+	conn, err := k.NFT()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range families() {
+		mine := ofFamily(f, addrs)
+		if mine == nil {
+			continue
+		}
+		x, err := readLegacy(ctx, conn, f)
+		if err == nil {
+			err = applyLegacy(ctx, k, f, x.expel(mine))
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,161 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/plumb-cni/plumb/internal/nftconn"
+	"github.com/plumb-cni/plumb/state"
+)
+
+// Kind removes and finds admissions: of any back end, and plumb's own or the
+// reference's.
+type Kind struct{}
+
+var _ state.Kind = Kind{}
+
+// Kind returns "firewall".
+func (Kind) Kind() string { return kindName }
+
+// Remove removes what admits the addresses of a key. Rules of iptables do not
+// tell whose they are: those of an address are removed unless plumb has admitted
+// it for somebody else since.
+func (Kind) Remove(ctx context.Context, k *state.Kernel, obj state.Object, _ state.Owner) error {
+	tag, zone, addrs, err := parseKey(obj.Key.Name)
+	if err != nil {
+		return err
+	}
+	return remove(ctx, k, removal{tag: tag, addrs: addrs, zone: zone})
+}
+
+// A removal is of the addresses that a tag's owner has, or, if there are none,
+// of all whose elements carry the tag. Zone is that of firewalld, or empty.
+type removal struct {
+	tag   string
+	addrs []netip.Addr
+	zone  string
+}
+
+func remove(ctx context.Context, k *state.Kernel, m removal) error {
+	conn, err := k.NFT()
+	if err != nil {
+		return err
+	}
+	mine, err := m.removeNFT(ctx, conn)
+	if errors.Is(err, nftconn.ErrUnsupported) {
+		mine, err = m.addrs, nil
+	}
+	return errors.Join(err, removeLegacy(ctx, k, mine), removeSources(ctx, m.zone, mine))
+}
+
+// removeNFT removes what there is in nftables, and returns the addresses that
+// are nobody else's.
+func (m removal) removeNFT(ctx context.Context, c *nftconn.Conn) ([]netip.Addr, error) {
+	for attempt := range attempts {
+		if err := pause(ctx, attempt); err != nil {
+			return nil, err
+		}
+		addrs := m.addrs
+		if addrs == nil {
+			var err error
+			if addrs, err = tagged(ctx, c, func(tag string) bool { return tag == m.tag }); err != nil || addrs == nil {
+				return nil, err
+			}
+		}
+		v, err := look(ctx, c, addrs, DefaultAdminChain)
+		if err != nil {
+			return nil, err
+		}
+		var tx nftconn.Tx
+		tx.Guard(v.gen) // an address may get a new owner at any time
+		elements := append(v.own.entries, v.admitted...)
+		mine := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return m.others(a, elements) })
+		for _, f := range v.others {
+			elements = append(elements, f.entries...)
+		}
+		for _, q := range elements {
+			if q.Element != nil && q.Element.Comment == m.tag {
+				tx.DeleteElements(q.Map, q.Key)
+			}
+		}
+		for _, x := range v.xt {
+			change := x.expel(ofFamily(x.family, mine))
+			change.into(&tx, x.family)
+		}
+		if err := c.Commit(ctx, &tx); !errors.Is(err, nftconn.ErrChanged) {
+			return mine, err
+		}
+	}
+	return nil, errContention
+}
+
+// others tells whether an address is admitted for somebody else.
+func (m removal) others(a netip.Addr, elements []*nftconn.ElementQuery) bool {
+	found := false
+	for _, q := range elements {
+		if q.Element == nil || !slices.Equal(q.Key, a.AsSlice()) {
+			continue
+		}
+		if q.Element.Comment == m.tag {
+			return false
+		}
+		found = true
+	}
+	return found
+}
+
+// tagged returns the addresses whose elements carry a right tag.
+func tagged(ctx context.Context, r nftconn.Reader, right func(tag string) bool) ([]netip.Addr, error) {
+	elements, err := allElements(ctx, r)
+	var addrs []netip.Addr
+	for _, e := range elements {
+		if a, ok := netip.AddrFromSlice(e.Key); ok && right(e.Comment) && !slices.Contains(addrs, a) {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs, err
+}
+
+func allElements(ctx context.Context, r nftconn.Reader) ([]nftconn.Element, error) {
+	var queries []nftconn.Query
+	for _, f := range families() {
+		for _, name := range []string{acceptSet, admittedSet} {
+			queries = append(queries, &nftconn.ElementsQuery{Map: addressSet(nftconn.Own(), name, f)})
+		}
+	}
+	_, err := r.Read(ctx, queries...)
+	var all []nftconn.Element
+	for _, q := range queries {
+		all = append(all, q.(*nftconn.ElementsQuery).Elements...)
+	}
+	return all, err
+}
+
+// Garbage returns what is admitted, by tag. What the reference has admitted
+// does not tell for whom.
+func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid []state.Owner) ([]state.Found, error) {
+	conn, err := r.NFT()
+	if err != nil {
+		return nil, err
+	}
+	elements, err := allElements(ctx, conn)
+	if errors.Is(err, nftconn.ErrUnsupported) {
+		return nil, nil
+	}
+	byTag := make(map[string][]netip.Addr)
+	for _, e := range elements {
+		o, ok := state.ParseTag(e.Comment)
+		a, whole := netip.AddrFromSlice(e.Key)
+		if ok && whole && o.On(network) && !slices.ContainsFunc(valid, o.Same) && !slices.Contains(byTag[e.Comment], a) {
+			byTag[e.Comment] = append(byTag[e.Comment], a)
+		}
+	}
+	var found []state.Found
+	for tag, addrs := range byTag {
+		o, _ := state.ParseTag(tag)
+		found = append(found, state.Found{Key: tagKey(tag, anyZone, addrs), Owner: o})
+	}
+	return found, err
+}

@@ -1,0 +1,295 @@
+package firewall
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/plumb-cni/plumb/internal/iptables"
+	"github.com/plumb-cni/plumb/internal/nftconn"
+	"golang.org/x/sys/unix"
+)
+
+const filterTable = "filter"
+
+// Built-in chains and targets of iptables.
+const (
+	forwardChain = "FORWARD"
+	targetAccept = "ACCEPT"
+	targetDrop   = "DROP"
+	targetReturn = "RETURN"
+)
+
+// An xtRule is a rule of iptables' filter table that plumb knows how to write,
+// in each of the two ways. Fields that are empty match everything. Equal rules
+// compare as equal.
+type xtRule struct {
+	chain       string
+	src, dst    netip.Addr // of the whole address
+	in, out     string
+	notOut      string
+	established bool // answers, and what belongs to them
+	comment     string
+	to          string // a chain or a target
+	foreign     bool   // has what plumb does not write
+}
+
+// readXT decodes a rule.
+func readXT(r nftconn.Rule) xtRule {
+	x := xtRule{chain: r.Chain, comment: r.Comment, to: r.Target()}
+	if x.to == "" {
+		x.to = r.Jump()
+	}
+	var loaded nftconn.Expr
+	for _, e := range r.Exprs {
+		switch e := e.(type) {
+		case nftconn.Payload, nftconn.Meta:
+			loaded = e
+		case nftconn.Cmp:
+			x.compare(loaded, e)
+		case nftconn.Match:
+			if e.Name == conntrackMatch && len(e.Info) >= conntrackLen && slices.Equal(e.Info[:conntrackLen], establishedInfo()[:conntrackLen]) {
+				x.established = true
+			} else {
+				x.foreign = true
+			}
+		case nftconn.Counter:
+		case nftconn.Verdict:
+			x.foreign = x.foreign || e.Code == nftconn.Goto
+		default:
+			x.foreign = true
+		}
+	}
+	return x
+}
+
+// compare takes a comparison of what was loaded.
+func (x *xtRule) compare(loaded nftconn.Expr, c nftconn.Cmp) {
+	switch l := loaded.(type) {
+	case nftconn.Payload:
+		addr, whole := netip.AddrFromSlice(c.Data)
+		f := nftconn.FamilyOf(addr)
+		switch {
+		case whole && c.Op == nftconn.Equal && l == nftconn.SourceAddr(f):
+			x.src = addr
+			return
+		case whole && c.Op == nftconn.Equal && l == nftconn.DestinationAddr(f):
+			x.dst = addr
+			return
+		}
+	case nftconn.Meta:
+		name := unix.ByteSliceToString(c.Data)
+		whole := len(c.Data) > len(name) // without the NUL it is a beginning
+		switch {
+		case whole && c.Op == nftconn.Equal && l.Key == unix.NFT_META_IIFNAME:
+			x.in = name
+			return
+		case whole && c.Op == nftconn.Equal && l.Key == unix.NFT_META_OIFNAME:
+			x.out = name
+			return
+		case whole && c.Op == nftconn.NotEqual && l.Key == unix.NFT_META_OIFNAME:
+			x.notOut = name
+			return
+		}
+	}
+	x.foreign = true
+}
+
+// words writes the rule as iptables takes it, without the chain.
+func (x xtRule) words() string {
+	var w []string
+	add := func(present bool, words ...string) {
+		if present {
+			w = append(w, words...)
+		}
+	}
+	add(x.src.IsValid(), "-s", x.src.String())
+	add(x.dst.IsValid(), "-d", x.dst.String())
+	add(x.in != "", "-i", x.in)
+	add(x.out != "", "-o", x.out)
+	add(x.notOut != "", "!", "-o", x.notOut)
+	add(x.established, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED")
+	add(x.comment != "", "-m", "comment", "--comment", `"`+x.comment+`"`)
+	add(true, "-j", x.to)
+	return strings.Join(w, " ")
+}
+
+// rule writes the rule as iptables-nft does.
+func (x xtRule) rule(f nftconn.Family) nftconn.Rule {
+	var exprs []nftconn.Expr
+	equal := func(load nftconn.Expr, op nftconn.Op, data []byte) {
+		exprs = append(exprs, load, nftconn.Cmp{Op: op, Reg: nftconn.Reg, Data: data})
+	}
+	if x.src.IsValid() {
+		equal(nftconn.SourceAddr(f), nftconn.Equal, x.src.AsSlice())
+	}
+	if x.dst.IsValid() {
+		equal(nftconn.DestinationAddr(f), nftconn.Equal, x.dst.AsSlice())
+	}
+	in, out := nftconn.Meta{Key: unix.NFT_META_IIFNAME, Reg: nftconn.Reg}, nftconn.Meta{Key: unix.NFT_META_OIFNAME, Reg: nftconn.Reg}
+	for _, name := range []struct {
+		name string
+		load nftconn.Meta
+		op   nftconn.Op
+	}{{x.in, in, nftconn.Equal}, {x.out, out, nftconn.Equal}, {x.notOut, out, nftconn.NotEqual}} {
+		if name.name != "" {
+			equal(name.load, name.op, append([]byte(name.name), 0))
+		}
+	}
+	if x.established {
+		exprs = append(exprs, nftconn.Match{Name: conntrackMatch, Rev: conntrackRev, Info: establishedInfo()})
+	}
+	if x.comment != "" {
+		info := make([]byte, commentLen)
+		copy(info, x.comment)
+		exprs = append(exprs, nftconn.Match{Name: "comment", Info: info})
+	}
+	exprs = append(exprs, nftconn.Counter{}, x.verdict())
+	return nftconn.Rule{Table: filterOf(f), Chain: x.chain, Exprs: exprs}
+}
+
+func (x xtRule) verdict() nftconn.Verdict {
+	switch x.to {
+	case targetAccept:
+		return nftconn.Verdict{Code: nftconn.Accept}
+	case targetDrop:
+		return nftconn.Verdict{Code: nftconn.Drop}
+	case targetReturn:
+		return nftconn.Verdict{Code: nftconn.Return}
+	}
+	return nftconn.Verdict{Code: nftconn.Jump, Chain: x.to}
+}
+
+// commentLen is the size of struct xt_comment_info.
+const commentLen = 256
+
+// Of struct xt_conntrack_mtinfo3: sizes, and where the parts are that a match
+// of states sets.
+const (
+	conntrackMatch   = "conntrack"
+	conntrackRev     = 3
+	conntrackLen     = 164
+	conntrackAligned = 168
+	matchFlagsAt     = 146
+	stateMaskAt      = 150
+)
+
+// establishedInfo is what `-m conntrack --ctstate RELATED,ESTABLISHED` is to
+// the kernel.
+func establishedInfo() []byte {
+	info := make([]byte, conntrackAligned)
+	binary.NativeEndian.PutUint16(info[matchFlagsAt:], 1) // XT_CONNTRACK_STATE
+	binary.NativeEndian.PutUint16(info[stateMaskAt:], 1<<1|1<<2)
+	return info
+}
+
+func filterOf(f nftconn.Family) nftconn.Table { return nftconn.Table{Family: f, Name: filterTable} }
+
+// An xtTable is what there is in iptables' filter table of a family, in one of
+// the variants.
+type xtTable struct {
+	family  nftconn.Family
+	variant iptables.Variant
+	found   bool // the chain FORWARD
+	drops   bool // its policy
+	chains  []string
+	rules   []nftconn.Rule // of all chains that matter
+}
+
+func (x *xtTable) String() string {
+	return fmt.Sprintf("iptables-%s %s", x.variant, filterOf(x.family))
+}
+
+// of returns the rules of a chain.
+func (x *xtTable) of(chain string) []xtRule {
+	var list []xtRule
+	for _, r := range x.rules {
+		if r.Chain == chain {
+			list = append(list, readXT(r))
+		}
+	}
+	return list
+}
+
+// has tells whether there is such a rule.
+func (x *xtTable) has(rule xtRule) bool { return slices.Contains(x.of(rule.chain), rule) }
+
+// index returns where in FORWARD all packets jump to a chain, or -1.
+func (x *xtTable) index(to string) int {
+	return slices.IndexFunc(x.of(forwardChain), func(r xtRule) bool {
+		r.comment = ""
+		return r == xtRule{chain: forwardChain, to: to}
+	})
+}
+
+// filters tells whether rules or the policy may drop what is forwarded. That of
+// CNI is not counted.
+func (x *xtTable) filters() bool {
+	return x.drops || slices.ContainsFunc(x.of(forwardChain), func(r xtRule) bool { return r.to != cniForward && r.to != stage1 })
+}
+
+// An xtChange is what has to be done to an xtTable.
+type xtChange struct {
+	base   bool           // make the chain FORWARD
+	chains []string       // to make
+	remove []nftconn.Rule // to remove
+	insert []xtRule       // each before all others of its chain
+	add    []xtRule       // each behind
+}
+
+func (c *xtChange) empty() bool {
+	return !c.base && c.chains == nil && c.remove == nil && c.insert == nil && c.add == nil
+}
+
+// guarded tells whether it must not be done if anybody has changed anything.
+func (c *xtChange) guarded() bool {
+	return c.base || c.chains != nil || c.remove != nil || c.insert != nil
+}
+
+// chain makes a chain unless it is there.
+func (c *xtChange) chain(x *xtTable, name string) {
+	if !slices.Contains(x.chains, name) {
+		c.chains = append(c.chains, name)
+	}
+}
+
+// into writes the change for iptables-nft.
+func (c *xtChange) into(tx *nftconn.Tx, f nftconn.Family) {
+	if c.base {
+		tx.AddTable(filterOf(f))
+		tx.AddChain(nftconn.Chain{Table: filterOf(f), Name: forwardChain, Hook: &nftconn.Hook{Type: "filter", Point: nftconn.Forward}})
+	}
+	for _, name := range c.chains {
+		tx.AddChain(nftconn.Chain{Table: filterOf(f), Name: name})
+	}
+	for _, r := range c.remove {
+		tx.DeleteRule(r)
+	}
+	for _, r := range c.insert {
+		tx.InsertRule(r.rule(f))
+	}
+	for _, r := range c.add {
+		tx.AppendRule(r.rule(f))
+	}
+}
+
+// script writes the change for iptables-restore.
+func (c *xtChange) script() string {
+	lines := []string{"*" + filterTable}
+	for _, name := range c.chains {
+		lines = append(lines, ":"+name+" - [0:0]")
+	}
+	for _, r := range c.remove {
+		x := readXT(r)
+		lines = append(lines, "-D "+x.chain+" "+x.words())
+	}
+	for _, x := range c.insert {
+		lines = append(lines, "-I "+x.chain+" 1 "+x.words())
+	}
+	for _, x := range c.add {
+		lines = append(lines, "-A "+x.chain+" "+x.words())
+	}
+	return strings.Join(append(lines, "COMMIT\n"), "\n")
+}
