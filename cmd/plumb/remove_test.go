@@ -161,6 +161,31 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// TestRemoveOfDevices has a macvlan of ours beside one that the reference made
+// anew in the place of ours.
+func TestRemoveOfDevices(t *testing.T) {
+	host.Need(t, "macvlan")
+	host.Run(t, "ip", "link", "add", "lower", "up", "type", "bridge")
+	t.Cleanup(func() { host.Run(t, "ip", "link", "del", "lower") })
+	config := `{"cniVersion":"1.1.0","name":"net","type":"macvlan","master":"lower","ipam":{"type":"static","addresses":[{"address":"10.99.0.2/24"}]}}`
+	stays, restarts := attach.New(t, config, "stays"), attach.New(t, config, "restarts")
+	stays.Add(t)
+	restarts.Add(t)
+	restarts.Bin = host.Reference(t)
+	restarts.Del(t)
+	restarts.Add(t)
+	out := remove(t)
+	if mentions(t, "@restarts@") != 0 || mentions(t, "@stays@") != 1 {
+		t.Errorf("it says\n%s", out)
+	}
+	stays.Check(t)
+	stays.Del(t)
+	remove(t)
+	if _, err := os.Stat("/run/plumb"); !os.IsNotExist(err) {
+		t.Error(err)
+	}
+}
+
 // TestRemoveWithoutRecords finds what is ours by its tags.
 func TestRemoveWithoutRecords(t *testing.T) {
 	host.Need(t, "nft-bridge", "nft-inet-nat")

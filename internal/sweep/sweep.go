@@ -76,15 +76,15 @@ func (s *Sweep) removed(format string, args ...any) {
 // links where records name some, and else by their sandboxes.
 func (s *Sweep) findLive(links []*rtnl.Link) error {
 	s.live = make(map[string]state.Owner)
-	linked := make(map[string]bool) // by tag: a record names a link
+	marked := make(map[string]bool) // by tag: a record names something that has it
 	for _, rec := range s.records {
-		if slices.ContainsFunc(rec.Objects, isLink) {
-			linked[rec.Owner.Tag()] = true
+		if slices.ContainsFunc(rec.Objects, hasTag) {
+			marked[rec.Owner.Tag()] = true
 		}
 	}
 	for _, rec := range s.records {
 		tag := rec.Owner.Tag()
-		if linked[tag] && !slices.ContainsFunc(rec.Objects, isLink) {
+		if marked[tag] && !slices.ContainsFunc(rec.Objects, hasTag) {
 			continue
 		}
 		attached, err := s.attached(rec, links)
@@ -108,10 +108,18 @@ func (s *Sweep) findLive(links []*rtnl.Link) error {
 	return nil
 }
 
+// hasTag reports whether an object is a link on the host or in the sandbox that
+// we gave the owner's tag.
+func hasTag(o state.Object) bool { return isLink(o) || isDevice(o) }
+
 func isLink(o state.Object) bool { return o.Key.Kind == link.Kind{}.Kind() }
 
+func isDevice(o state.Object) bool {
+	return o.Key.NS == state.Sandbox && o.Key.Kind == link.DeviceKind{}.Kind()
+}
+
 // attached reports whether an attachment is as its record says: its sandbox
-// and its interface are there, and its links on the host have its tag.
+// and its interface are there, and what we gave the tag has it.
 func (s *Sweep) attached(rec state.Record, links []*rtnl.Link) (bool, error) {
 	k, err := state.OpenKernel(rec.NetNS)
 	if err != nil {
@@ -142,6 +150,9 @@ func (s *Sweep) attached(rec state.Record, links []*rtnl.Link) (bool, error) {
 	}
 	if err != nil {
 		return false, err
+	}
+	if slices.ContainsFunc(rec.Objects, isDevice) && l.Alias != rec.Owner.Tag() {
+		return false, nil
 	}
 	// That device is always there; attached is that it is up.
 	return l.Name != link.LoopbackName || l.Up, nil
