@@ -32,6 +32,10 @@ type Config struct {
 	// DefaultRoute says what becomes of the default routes that IPAM gives.
 	DefaultRoute iface.DefaultRoute `json:"defaultRoute"`
 
+	// ACD waits for others who have the addresses already, and refuses them
+	// then (RFC 5227, RFC 4862).
+	ACD bool `json:"acd"`
+
 	RuntimeConfig struct {
 		// DeviceID is that address, in the place of PCIBusID, or the name
 		// of its parent device on the auxiliary bus.
@@ -92,7 +96,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	if err := iface.ApplyDefaultRoute(c.DefaultRoute, r, result, rd); err != nil {
 		return nil, err
 	}
-	inside := iface.Interface{Name: r.IfName, Within: device.FootprintKey(r.IfName, "")}
+	inside := iface.Interface{Name: r.IfName, Within: device.FootprintKey(r.IfName, ""), ACD: c.ACD, DAD: c.ACD}
 	return append(inside.Configure(result), inside.Routes(result)...), nil
 }
 

@@ -299,6 +299,23 @@ func TestDefaultRoute(t *testing.T) {
 	f.fails(t, "ADD", `,"device":"nic0","defaultRoute":"always"`, cni.CodeInvalidConfig, "defaultRoute")
 }
 
+// TestACD refuses an address that somebody on the device's network has.
+func TestACD(t *testing.T) {
+	keys.Covers(t, "host-device", "acd")
+	f := setup(t)
+	before := device(t, "nic0")
+	for _, address := range []string{"10.9.0.1/24", "fd09::1/64"} {
+		config := `,"device":"nic0","acd":true,"ipam":{"type":"static","addresses":[{"address":"` + address + `"}]}`
+		f.fails(t, "ADD", config, state.CodeConflict, strings.Split(address, "/")[0])
+		if after := device(t, "nic0"); after != before {
+			t.Errorf("after a refusal %s, was %s", after, before)
+		}
+	}
+	f.do(t, "ADD", `,"device":"nic0","acd":true`+ipam)
+	host.Ping(t, f.ns, "fd09::1")
+	f.do(t, "DEL", `,"device":"nic0","acd":true`+ipam)
+}
+
 // TestRenamedInside, with an alias and addresses of the container's own.
 func TestRenamedInside(t *testing.T) {
 	f := setup(t)

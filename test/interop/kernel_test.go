@@ -41,6 +41,7 @@ func kernelCases() []kernelCase {
 		{"ptp-static-nftables", network{plugin: "ptp", backend: "nftables", version: cni.V110, ipam: static}},
 		{"ptp-mtu-nftables", network{plugin: "ptp", family: dual, backend: "nftables", version: cni.V110, more: `,"mtu":1400`}},
 	}
+	cases = append(cases, deviceCases(static)...)
 	for _, plugin := range []string{"bridge", "ptp"} {
 		for _, backend := range reference.backends {
 			for _, f := range []family{v4, v6, dual} {

@@ -35,10 +35,16 @@ var (
 	linkLocal  = regexp.MustCompile(`\bfe80::[0-9a-f:]{2,}`)
 )
 
-// settled waits until no address is tentative.
+// settled waits until the container's links have their carriers and no address is tentative.
 func settled(t *testing.T, ns string) {
 	t.Helper()
 	deadline := time.Now().Add(5 * time.Second)
+	for anyLink(host.Links(t, ns), func(l host.Link) bool { return slices.Contains(l.Flags, "NO-CARRIER") }) {
+		if time.Now().After(deadline) {
+			t.Fatalf("a link has no carrier: %+v", host.Links(t, ns))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 	for _, ns := range []string{"", ns} {
 		for slices.ContainsFunc(host.Addrs(t, ns), func(a host.Addr) bool { return a.Tentative }) {
 			if time.Now().After(deadline) {
@@ -47,6 +53,15 @@ func settled(t *testing.T, ns string) {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
+}
+
+func anyLink(links map[string]host.Link, is func(host.Link) bool) bool {
+	for _, l := range links {
+		if is(l) {
+			return true
+		}
+	}
+	return false
 }
 
 // anonymous replaces what differs from run to run and from implementation to
