@@ -22,10 +22,14 @@ type Link struct {
 	Running bool // operational: up and with a carrier, as far as the kernel has got round to it
 	Carrier bool // at this moment
 	Promisc int  // how many asked for promiscuous mode
+	TxQLen  int  // packets
 	Master  int  // index of the bridge or VRF, 0 for none
 	Table   int  // of a VRF: the routing table
 
 	AltNames []string // by which it may be looked up as well
+
+	// What the link was set to, which others who asked for it don't change.
+	SetPromisc, SetAllMulti bool
 
 	Peer   int // index of the veth's other end or of the lower device, 0 for none
 	PeerNS int // namespace ID of Peer, or SameNS
@@ -123,6 +127,9 @@ func parseLink(msg []byte) (*Link, error) {
 		Index:  int(h.Index),
 		Up:     h.Flags&unix.IFF_UP != 0,
 		PeerNS: SameNS,
+
+		SetPromisc:  h.Flags&unix.IFF_PROMISC != 0,
+		SetAllMulti: h.Flags&unix.IFF_ALLMULTI != 0,
 	}
 	err := eachAttr(msg[h.Len():], func(kind uint16, v []byte) {
 		switch kind {
@@ -140,6 +147,8 @@ func parseLink(msg []byte) (*Link, error) {
 			l.Carrier = v[0] != 0
 		case unix.IFLA_PROMISCUITY:
 			l.Promisc = num(v)
+		case unix.IFLA_TXQLEN:
+			l.TxQLen = num(v)
 		case unix.IFLA_MASTER:
 			l.Master = num(v)
 		case unix.IFLA_LINK:
@@ -277,8 +286,10 @@ type Change struct {
 	Master   int    // index of the bridge to be a port of; 0 is unset
 	Up       *bool
 	Promisc  *bool
+	AllMulti *bool // receive all multicasts
 	Alias    *string
 	MAC      net.HardwareAddr
+	TxQLen   *int
 	Hairpin  *bool // of a bridge port
 	Isolated *bool // of a bridge port
 
@@ -307,6 +318,7 @@ func (c *Conn) setLink(index int, ch Change) error {
 	h := header(index)
 	flags(h, ch.Up, unix.IFF_UP)
 	flags(h, ch.Promisc, unix.IFF_PROMISC)
+	flags(h, ch.AllMulti, unix.IFF_ALLMULTI)
 	data := []nl.NetlinkRequestData{h}
 	add := func(a *nl.RtAttr) { data = append(data, a) }
 	if ch.Name != "" {
@@ -323,6 +335,9 @@ func (c *Conn) setLink(index int, ch Change) error {
 	}
 	if ch.MAC != nil {
 		add(attr(unix.IFLA_ADDRESS, ch.MAC))
+	}
+	if ch.TxQLen != nil {
+		add(u32(unix.IFLA_TXQLEN, uint32(*ch.TxQLen)))
 	}
 	if ch.Hairpin != nil || ch.Isolated != nil {
 		info := attr(unix.IFLA_LINKINFO, nil)

@@ -17,6 +17,7 @@ import (
 	"github.com/plumb-cni/plumb/plugins/ptp"
 	"github.com/plumb-cni/plumb/plugins/sbr"
 	"github.com/plumb-cni/plumb/plugins/tap"
+	"github.com/plumb-cni/plumb/plugins/tuning"
 	"github.com/plumb-cni/plumb/plugins/vlan"
 	"github.com/plumb-cni/plumb/plugins/vrf"
 )
@@ -44,6 +45,7 @@ func Plugins() []plugin.Plugin {
 		ptp.New(),
 		sbr.New(),
 		tap.New(),
+		tuning.New(),
 		vlan.New(),
 		vrf.New(),
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/plumb-cni/plumb/internal/smallfile"
@@ -33,7 +34,9 @@ type Settings struct {
 	Optional bool
 }
 
-var _ state.Resource = Settings{}
+var _ state.Restorer = Settings{}
+
+const kindName = "sysctl"
 
 // Key names the settings by all their names.
 func (s Settings) Key() state.Key {
@@ -41,7 +44,7 @@ func (s Settings) Key() state.Key {
 	for i, v := range s.Values {
 		names[i] = v.Name
 	}
-	return state.Key{NS: s.NS, Kind: "sysctl", Name: strings.Join(names, ",")}
+	return state.Key{NS: s.NS, Kind: kindName, Name: strings.Join(names, ",")}
 }
 
 // Ensure writes the values that differ. Undo writes back those that it changed.
@@ -62,16 +65,18 @@ func (s Settings) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error)
 			if s.Optional && errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
-			if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			if got == want.Value {
+			if err == nil && same(got, want.Value) {
 				continue
 			}
 			if err := write(want); err != nil {
 				return err
 			}
-			before = append(before, Setting{Name: want.Name, Value: got})
+			if err == nil { // one that can't be read triggers something, such as route/flush
+				before = append(before, Setting{Name: want.Name, Value: got})
+			}
 		}
 		return nil
 	})
@@ -91,16 +96,17 @@ func (s Settings) Diff(_ context.Context, r state.Reader) (drifts []state.Drift,
 	}
 	err = r.In(s.NS, func() error {
 		for _, want := range s.Values {
-			key := state.Key{NS: s.NS, Kind: "sysctl", Name: want.Name}
+			key := state.Key{NS: s.NS, Kind: kindName, Name: want.Name}
 			got, err := read(want.Name)
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
 				if !s.Optional {
 					drifts = append(drifts, state.Missing(key)...)
 				}
+			case errors.Is(err, fs.ErrPermission): // it can only be written
 			case err != nil:
 				return err
-			case got != want.Value:
+			case !same(got, want.Value):
 				drifts = append(drifts, state.Drift{Key: key, Field: "value", Want: want.Value, Got: got})
 			}
 		}
@@ -108,6 +114,10 @@ func (s Settings) Diff(_ context.Context, r state.Reader) (drifts []state.Drift,
 	})
 	return drifts, err
 }
+
+// same compares values as the kernel reads them, which takes any white space
+// between several.
+func same(a, b string) bool { return slices.Equal(strings.Fields(a), strings.Fields(b)) }
 
 func path(name string) string { return filepath.Join("/proc/sys/net", name) }
 

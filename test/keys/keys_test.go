@@ -42,6 +42,7 @@ var ofSpecification = []key{
 	{"ptp", "dns"}, {"ptp", "ipam"},
 	{"static", "CNI_ARGS.GATEWAY"}, {"static", "CNI_ARGS.IP"},
 	{"tap", "CNI_ARGS.MAC"}, {"tap", "dns"}, {"tap", "ipam"},
+	{"tuning", "CNI_ARGS.MAC"},
 	{"vlan", "dns"}, {"vlan", "ipam"},
 }
 
