@@ -151,6 +151,7 @@ func TestDefaultRouteUnset(t *testing.T) {
 
 // TestBadDefaultRoute is refused before anything is made.
 func TestBadDefaultRoute(t *testing.T) {
+	before := host.Snapshot(t)
 	for _, tt := range []struct {
 		more string
 		code cni.Code
@@ -162,11 +163,10 @@ func TestBadDefaultRoute(t *testing.T) {
 		{`"defaultRoute":true,`, cni.CodeInvalidConfig, "true is neither"},
 		{`"defaultRoute":"never","isDefaultGateway":true,`, cni.CodeInvalidConfig, "isDefaultGateway"},
 	} {
-		before := host.Snapshot(t)
 		a := attach.New(t, config("net91", bridgeName, tt.more, hostLocal(t, 91)), "bad")
 		if _, failure := a.TryAdd(t); failure == nil || failure.Code != tt.code || !strings.Contains(failure.Error(), tt.text) {
 			t.Errorf("%s: %v, want code %d and %q", tt.more, failure, tt.code, tt.text)
 		}
-		host.Unchanged(t, before)
 	}
+	host.Unchanged(t, before)
 }

@@ -234,6 +234,7 @@ func TestVLANNameTaken(t *testing.T) {
 
 // TestBadVLAN is refused before anything is made.
 func TestBadVLAN(t *testing.T) {
+	before := host.Snapshot(t)
 	for _, tt := range []struct{ more, text string }{
 		{`"vlan":4095,`, "vlan 4095 is out of range"},
 		{`"vlan":-1,`, "vlan -1 is out of range"},
@@ -243,13 +244,12 @@ func TestBadVLAN(t *testing.T) {
 		{`"vlanTrunk":[{"maxID":10}],`, "vlanTrunk[0] has minID or maxID"},
 		{`"vlanTrunk":[{"minID":10,"maxID":9}],`, "vlanTrunk: 10-9 is no"},
 	} {
-		before := host.Snapshot(t)
 		a := attach.New(t, config("net", bridgeName, tt.more, hostLocal(t, 99)), "bad")
 		if _, failure := a.TryAdd(t); failure == nil || failure.Code != cni.CodeInvalidConfig || !strings.Contains(failure.Error(), tt.text) {
 			t.Errorf("%s: %v, want code %d and %q", tt.more, failure, cni.CodeInvalidConfig, tt.text)
 		}
-		host.Unchanged(t, before)
 	}
+	host.Unchanged(t, before)
 	a := attach.New(t, config("net", "a-bridge-of-14b", `"vlan":4000,"isGateway":true,`, hostLocal(t, 99)), "bad")
 	if _, failure := a.TryAdd(t); failure == nil || failure.Code != cni.CodeInvalidConfig || !strings.Contains(failure.Error(), "15 bytes") {
 		t.Errorf("a name that is too long: %v", failure)
