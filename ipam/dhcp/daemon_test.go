@@ -54,7 +54,8 @@ func TestKilled(t *testing.T) {
 		t.Errorf("CHECK: %v", failure)
 	}
 	a.del(t)
-	if m := s.kinds("RELEASE", restarted); len(m) < 2 || m[0].from != "10.99.0.60" && m[1].from != "10.99.0.60" {
+	until(t, "two releases", func() bool { return len(s.kinds("RELEASE", restarted)) == 2 })
+	if m := s.kinds("RELEASE", restarted); m[0].from != "10.99.0.60" && m[1].from != "10.99.0.60" {
 		t.Errorf("releases: %v", m)
 	}
 	if left := d.leases(t); len(left) > 0 {
@@ -122,7 +123,6 @@ func TestRebind(t *testing.T) {
 	s := l.script(t, 2*time.Second, 4*time.Second, 30*time.Second)
 	d := newDaemon(t)
 	a := l.attach(t, d, dual)
-	s.set(func() {})
 	a.add(t)
 	got := a.onLink(t)
 	s.set(func() { s.silent = true })
@@ -239,9 +239,7 @@ func TestManyAtOnce(t *testing.T) {
 	if _, failure := execute(t, "GC", "bridge", nil, config); failure != nil {
 		t.Fatalf("GC: %v", failure)
 	}
-	if got := server.count("DHCPRELEASE(srv)"); got != n-3 {
-		t.Errorf("%d releases, want %d", got, n-3)
-	}
+	until(t, "releases", func() bool { return server.count("DHCPRELEASE(srv)") == n-3 })
 	if left := d.leases(t); len(left) != 2 {
 		t.Errorf("leases: %v", left)
 	}

@@ -141,6 +141,12 @@ func (s *dnsmasq) leased(t testing.TB) string {
 	return string(data)
 }
 
+// has tells whether the server has leased an address that begins so.
+func (s *dnsmasq) has(t testing.TB, addr string) bool {
+	t.Helper()
+	return strings.Contains(s.leased(t), " "+addr)
+}
+
 // count returns how often the server's log has a message, such as "DHCPREQUEST(srv)".
 func (s *dnsmasq) count(message string) int { return strings.Count(s.String(), " "+message+" ") }
 

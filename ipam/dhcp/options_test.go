@@ -115,9 +115,7 @@ func TestMAC(t *testing.T) {
 				host.RunIn(t, a.netns, "ping", "-c1", "-W3", "10.99.0.1")
 			}
 			a.del(t)
-			if rest := server.leased(t); strings.Contains(rest, " 10.99.0.20") {
-				t.Errorf("not released:\n%s", rest)
-			}
+			until(t, "a release", func() bool { return !server.has(t, "10.99.0.20") })
 		})
 	}
 }

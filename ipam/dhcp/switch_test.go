@@ -77,9 +77,7 @@ func TestSwitch(t *testing.T) {
 		t.Errorf("leases %v, addresses %v", d.leases(t), checked.onLink(t))
 	}
 	checked.del(t)
-	if strings.Contains(server.leased(t), strings.TrimSuffix(addrs[0], "/24")+" ") {
-		t.Errorf("not released:\n%s", server.leased(t))
-	}
+	until(t, "a release", func() bool { return !server.has(t, strings.TrimSuffix(addrs[0], "/24")+" ") })
 	unchecked.del(t)
 	if _, there := host.Links(t, unchecked.netns)["eth0"]; there {
 		t.Error("the interface is left")
@@ -166,9 +164,7 @@ func TestUndo(t *testing.T) {
 	if out, failure := a.call(t, "ADD", a.config); failure == nil {
 		t.Fatalf("ADD succeeded: %s", out)
 	}
-	if server.count("DHCPACK(srv)") != 1 || server.count("DHCPRELEASE(srv)") != 1 {
-		t.Error("no lease, or no release of it")
-	}
+	until(t, "a lease and its release", func() bool { return server.count("DHCPACK(srv)") == 1 && server.count("DHCPRELEASE(srv)") == 1 })
 	host.Unchanged(t, before, host.SharedBridge(l.bridge))
 	if left := d.leases(t); len(left) > 0 {
 		t.Errorf("left: %v", left)

@@ -45,7 +45,7 @@ func (d *Daemon) open(r *record) (*port, error) {
 func (p *port) find(r *record) error {
 	id, err := p.kernel.SandboxID()
 	if errors.Is(err, state.ErrNoSandbox) {
-		return fmt.Errorf("namespace %s: %w", r.NetNS, errors.Join(errGone, err))
+		return fmt.Errorf("namespace %s: %w: %w", r.NetNS, errGone, err)
 	}
 	if err != nil {
 		return err
