@@ -62,7 +62,7 @@ func (x *xtTable) admit(addrs []netip.Addr, admin string) (c xtChange, missing [
 		c.insert = append(c.insert, jumpRule())
 		if jump := x.index(stage1); jump >= 0 { // which has to stay the first
 			r := x.forward(jump)
-			c.remove, c.insert = append(c.remove, r), append(c.insert, readXT(r))
+			c.remove, c.insert = append(c.remove, r), append(c.insert, r.xtRule)
 		}
 	}
 	if !slices.ContainsFunc(x.of(cniForward), func(r xtRule) bool { return r.to == admin && !r.foreign }) {
@@ -84,13 +84,13 @@ func (x *xtTable) admit(addrs []netip.Addr, admin string) (c xtChange, missing [
 
 // expel returns the removal of the rules of addresses.
 func (x *xtTable) expel(addrs []netip.Addr) (c xtChange) {
-	for _, r := range x.rules {
-		if r.Chain != cniForward {
-			continue
-		}
-		read := readXT(r)
-		if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(addressRules(a), read) }) {
-			c.remove = append(c.remove, r)
+	var expelled []xtRule
+	for _, a := range addrs {
+		expelled = append(expelled, addressRules(a)...)
+	}
+	for i, r := range x.decoded() {
+		if slices.Contains(expelled, r) {
+			c.remove = append(c.remove, xtFound{r, x.rules[i]})
 		}
 	}
 	return c

@@ -124,21 +124,17 @@ func (i Isolation) change(x *xtTable) (c xtChange) {
 }
 
 // forward returns a rule of FORWARD.
-func (x *xtTable) forward(index int) nftconn.Rule {
-	for _, r := range x.rules {
-		if r.Chain != forwardChain {
+func (x *xtTable) forward(index int) xtFound {
+	for i, r := range x.decoded() {
+		if r.chain != forwardChain {
 			continue
 		}
 		if index == 0 {
-			return r
+			return xtFound{r, x.rules[i]}
 		}
 		index--
 	}
-	return nftconn.Rule{}
-}
-
-func bridgeTable() nftconn.Table {
-	return nftconn.Table{Family: nftconn.Bridge, Name: nftconn.Own().Name}
+	return xtFound{}
 }
 
 func guardedSet() nftconn.Map {

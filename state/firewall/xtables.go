@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -36,8 +37,8 @@ type xtRule struct {
 	foreign     bool   // has what plumb does not write
 }
 
-// readXT decodes a rule.
-func readXT(r nftconn.Rule) xtRule {
+// readXT decodes a rule. A match of connection tracking is known by its bytes.
+func readXT(r nftconn.Rule, establishedMatch []byte) xtRule {
 	x := xtRule{chain: r.Chain, comment: r.Comment, to: r.Target()}
 	if x.to == "" {
 		x.to = r.Jump()
@@ -50,7 +51,7 @@ func readXT(r nftconn.Rule) xtRule {
 		case nftconn.Cmp:
 			x.compare(loaded, e)
 		case nftconn.Match:
-			if e.Name == conntrackMatch && len(e.Info) >= conntrackLen && slices.Equal(e.Info[:conntrackLen], establishedInfo()[:conntrackLen]) {
+			if e.Name == conntrackMatch && bytes.HasPrefix(e.Info, establishedMatch) {
 				x.established = true
 			} else {
 				x.foreign = true
@@ -196,25 +197,31 @@ type xtTable struct {
 	drops   bool // its policy
 	chains  []string
 	rules   []nftconn.Rule // of all chains that matter
+	read    []xtRule       // the same, decoded when first asked for
 }
 
 func (x *xtTable) String() string {
 	return fmt.Sprintf("iptables-%s %s", x.variant, filterOf(x.family))
 }
 
-// of returns the rules of a chain.
-func (x *xtTable) of(chain string) []xtRule {
-	var list []xtRule
-	for _, r := range x.rules {
-		if r.Chain == chain {
-			list = append(list, readXT(r))
+// decoded returns the rules as plumb writes them, in their order.
+func (x *xtTable) decoded() []xtRule {
+	if x.read == nil {
+		established := establishedInfo()[:conntrackLen]
+		for _, r := range x.rules {
+			x.read = append(x.read, readXT(r, established))
 		}
 	}
-	return list
+	return x.read
+}
+
+// of returns the rules of a chain.
+func (x *xtTable) of(chain string) []xtRule {
+	return slices.DeleteFunc(slices.Clone(x.decoded()), func(r xtRule) bool { return r.chain != chain })
 }
 
 // has tells whether there is such a rule.
-func (x *xtTable) has(rule xtRule) bool { return slices.Contains(x.of(rule.chain), rule) }
+func (x *xtTable) has(rule xtRule) bool { return slices.Contains(x.decoded(), rule) }
 
 // index returns where in FORWARD all packets jump to a chain, or -1.
 func (x *xtTable) index(to string) int {
@@ -230,13 +237,19 @@ func (x *xtTable) filters() bool {
 	return x.drops || slices.ContainsFunc(x.of(forwardChain), func(r xtRule) bool { return r.to != cniForward && r.to != stage1 })
 }
 
+// An xtFound is a rule that was read.
+type xtFound struct {
+	xtRule
+	rule nftconn.Rule
+}
+
 // An xtChange is what has to be done to an xtTable.
 type xtChange struct {
-	base   bool           // make the chain FORWARD
-	chains []string       // to make
-	remove []nftconn.Rule // to remove
-	insert []xtRule       // each before all others of its chain
-	add    []xtRule       // each behind
+	base   bool      // make the chain FORWARD
+	chains []string  // to make
+	remove []xtFound // to remove
+	insert []xtRule  // each before all others of its chain
+	add    []xtRule  // each behind
 }
 
 func (c *xtChange) empty() bool {
@@ -265,7 +278,7 @@ func (c *xtChange) into(tx *nftconn.Tx, f nftconn.Family) {
 		tx.AddChain(nftconn.Chain{Table: filterOf(f), Name: name})
 	}
 	for _, r := range c.remove {
-		tx.DeleteRule(r)
+		tx.DeleteRule(r.rule)
 	}
 	for _, r := range c.insert {
 		tx.InsertRule(r.rule(f))
@@ -282,8 +295,7 @@ func (c *xtChange) script() string {
 		lines = append(lines, ":"+name+" - [0:0]")
 	}
 	for _, r := range c.remove {
-		x := readXT(r)
-		lines = append(lines, "-D "+x.chain+" "+x.words())
+		lines = append(lines, "-D "+r.chain+" "+r.words())
 	}
 	for _, x := range c.insert {
 		lines = append(lines, "-I "+x.chain+" 1 "+x.words())
