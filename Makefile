@@ -1,6 +1,6 @@
 # Each target installs what it needs (scripts/deps; as root, on Debian) and says so when it can't.
 
-.PHONY: all build walk test test-vm lint fuzz bench clean
+.PHONY: all build walk test test-vm lint fuzz bench bench-bandwidth clean
 
 all: build
 
@@ -30,6 +30,10 @@ fuzz: # every fuzz target for a minute, or FUZZTIME=10s
 bench: # the plugins beside the reference's, two minutes; OUT=FILE.json keeps the figures
 	@scripts/deps
 	@go test -count=1 -timeout 20m -v ./test/bench -args -rounds=$(or $(ROUNDS),40) $(if $(OUT),-out=$(abspath $(OUT)))
+
+bench-bandwidth: # what TCP achieves within limits of 10 Mbit/s to 1 Gbit/s, and the round trip meanwhile; on a quiet machine
+	@scripts/deps
+	@go test -count=1 -timeout 10m -v -run TestRate ./plugins/bandwidth -args -figures
 
 clean:
 	rm -rf bin

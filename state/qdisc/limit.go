@@ -56,7 +56,7 @@ const patience = 25 // milliseconds
 // What a burst is where none is given: what the rate makes of a time that a busy
 // host may need to look after its queues, and no less than some packets.
 const (
-	derivedBurst = 20 // milliseconds
+	derivedBurst = 50 // milliseconds
 	leastPackets = 4
 )
 
