@@ -52,19 +52,12 @@ func addressSet(t nftconn.Table, name string, f nftconn.Family) nftconn.Map {
 	return nftconn.Map{Table: t, Name: prefixed(t, name) + digit, Key: []nftconn.Type{kind}}
 }
 
-// Names of the sets.
+// Names of the sets: of addresses that rules accept, and of those that other
+// means admit.
 const (
 	acceptSet   = "accept"
 	admittedSet = "admitted"
 )
-
-// setOf returns the name of the set that an address is in with a back end.
-func setOf(b Backend) string {
-	if b == NFTables {
-		return acceptSet
-	}
-	return admittedSet
-}
 
 func acceptChain(t nftconn.Table) string { return prefixed(t, "forward-accept") }
 
