@@ -35,7 +35,7 @@ type effect struct {
 // has a bridge and a pair of Ethernet devices of its own.
 func see(t *testing.T, plugin, base string, effects ...effect) {
 	t.Helper()
-	t.Run(base, func(t *testing.T) {
+	t.Run(strings.ReplaceAll(base, addresses, `"ipam":{}`), func(t *testing.T) {
 		lan(t)
 		for _, e := range effects {
 			e.see(t, plugin, base)

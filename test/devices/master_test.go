@@ -52,7 +52,7 @@ func TestMaster(t *testing.T) {
 				lan(t)
 				ip(t, "link add other0 type veth peer name other1")
 				defer ip(t, "link del other0")
-				ip(t, "link set other0 up")
+				ip(t, "link set other0 addrgenmode none up")
 				ip(t, "link set other1 up")
 				for _, route := range tt.routes {
 					ip(t, route)
