@@ -32,6 +32,13 @@ type Interface struct {
 	// tell of its addresses. The routers there are the network's own.
 	Stacked bool
 
+	// SharedMAC tells that the hardware address is another interface's, so
+	// that the kernel can't be made to announce addresses by setting it. It
+	// announces those of IPv4 when the interface comes up, and those of IPv6
+	// when they pass a duplicate address detection that is turned off, on an
+	// interface that is up.
+	SharedMAC bool
+
 	// ACD makes the IPv4 addresses wait until nobody on the network has
 	// claimed them (RFC 5227), for 300 ms.
 	ACD bool
@@ -57,16 +64,24 @@ func (i Interface) Configure(result *cni.Result) state.Plan {
 	if asked != nil {
 		plan = append(plan, up, state.On(i.Within, addr.Unclaimed{NS: state.Sandbox, Link: i.Name, Addrs: asked, Port: i.Port}))
 	}
+	var late state.Plan
 	for _, ip := range result.IPs {
 		plan = append(plan, state.Share(addr.Unused{Addr: ip.Address.Addr()}))
-		plan = append(plan, state.On(i.Within, addr.Address{
-			NS: state.Sandbox, Link: i.Name, Prefix: ip.Address, NoDAD: !i.DAD, NoPrefixRoute: i.NoPrefixRoute,
-		}))
+		waits := i.SharedMAC && ip.Address.Addr().Is6()
+		step := state.On(i.Within, addr.Address{
+			NS: state.Sandbox, Link: i.Name, Prefix: ip.Address, NoDAD: !i.DAD && !waits, NoPrefixRoute: i.NoPrefixRoute,
+		})
+		if waits {
+			late = append(late, step)
+			continue
+		}
+		plan = append(plan, step)
 	}
 	if asked == nil {
 		plan = append(plan, up)
 	}
-	if i.DAD && has6(result) {
+	plan = append(plan, late...)
+	if (i.DAD || late != nil) && has6(result) {
 		plan = append(plan, state.On(i.Within, addr.Settled{NS: state.Sandbox, Link: i.Name}))
 	}
 	return plan

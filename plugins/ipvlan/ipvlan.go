@@ -122,7 +122,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 		return nil, err
 	}
 	inside := iface.Interface{
-		Name: r.IfName, Within: link.DeviceKey(r.IfName, kind), Stacked: true, AcceptRA: c.AcceptRA,
+		Name: r.IfName, Within: link.DeviceKey(r.IfName, kind), Stacked: true, SharedMAC: true, AcceptRA: c.AcceptRA,
 	}
 	return append(inside.Configure(result), inside.Routes(result)...), nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/state"
@@ -67,7 +68,22 @@ func lan(t *testing.T) string {
 		host.Run(t, "ip", strings.Fields(strings.ReplaceAll(args, "NS", ns[len("/run/netns/"):]))...)
 	}
 	t.Cleanup(func() { host.Run(t, "ip", "link", "del", "up0") })
+	settle(t, "up0")
 	return ns
+}
+
+// settle waits until the kernel has noticed the carriers of links of the host,
+// which is when it gives them routes.
+func settle(t *testing.T, names ...string) {
+	t.Helper()
+	for range 300 {
+		links := host.Links(t, "")
+		if !slices.ContainsFunc(names, func(name string) bool { return links[name].State != "UP" }) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%v have no carrier", names)
 }
 
 // config is a network with an address of each family, and a route.

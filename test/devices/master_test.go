@@ -53,7 +53,8 @@ func TestMaster(t *testing.T) {
 				ip(t, "link add other0 type veth peer name other1")
 				defer ip(t, "link del other0")
 				ip(t, "link set other0 addrgenmode none up")
-				ip(t, "link set other1 up")
+				ip(t, "link set other1 addrgenmode none up")
+				settle(t, "other0", "other1")
 				for _, route := range tt.routes {
 					ip(t, route)
 				}
