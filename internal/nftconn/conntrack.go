@@ -145,10 +145,17 @@ func (c *Conn) deleteFlows(ctx context.Context, family Family, addrs []netip.Add
 	if len(addrs) == 0 {
 		return nil
 	}
-	flows, err := c.listFlows(ctx, family, addrs)
+	flows, err := c.listFlows(ctx, family, nil, func(f *flow) bool {
+		return slices.Contains(addrs, f.source(ctaTupleOrig)) || slices.Contains(addrs, f.source(ctaTupleReply))
+	})
 	if err != nil {
 		return err
 	}
+	return c.deleteListed(family, flows)
+}
+
+// deleteListed deletes connections that were listed.
+func (c *Conn) deleteListed(family Family, flows []flow) error {
 	const some = 64 // whose acknowledgements fit into the receive buffer
 	for part := range slices.Chunk(flows, some) {
 		var e encoder
@@ -196,8 +203,9 @@ func (c *Conn) hasFlows() (has bool, err error) {
 	return has, err
 }
 
-// listFlows returns the connections of addresses.
-func (c *Conn) listFlows(ctx context.Context, family Family, addrs []netip.Addr) (flows []flow, err error) {
+// listFlows returns the connections that are wanted of those that a filter of the
+// kernel's, nil for none, leaves.
+func (c *Conn) listFlows(ctx context.Context, family Family, filter func(*encoder), want func(*flow) bool) (flows []flow, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -206,7 +214,11 @@ func (c *Conn) listFlows(ctx context.Context, family Family, addrs []netip.Addr)
 	}
 	var e encoder
 	seq := c.sock.sequence(1)
-	e.message(ctMsg(ctGet), unix.NLM_F_DUMP, seq, family, 0, nil)
+	e.message(ctMsg(ctGet), unix.NLM_F_DUMP, seq, family, 0, func() {
+		if filter != nil {
+			filter(&e)
+		}
+	})
 	var failed error
 	err = c.sock.exchange(e.buf, seq, func(m message) bool {
 		if m.kind == unix.NLMSG_ERROR || m.kind == unix.NLMSG_DONE {
@@ -221,7 +233,7 @@ func (c *Conn) listFlows(ctx context.Context, family Family, addrs []netip.Addr)
 				f[kind] = b
 			}
 		}
-		if slices.Contains(addrs, f.source(ctaTupleOrig)) || slices.Contains(addrs, f.source(ctaTupleReply)) {
+		if want(&f) {
 			for kind, b := range f {
 				f[kind] = getBytes(b)
 			}

@@ -295,6 +295,11 @@ func (r *Rule) decodeExpr(name string, a [16][]byte) {
 	case "target":
 		x = Target{Name: getString(a[unix.NFTA_TARGET_NAME]), Rev: getU32(a[unix.NFTA_TARGET_REV]), Info: getBytes(a[unix.NFTA_TARGET_INFO])}
 	}
+	if _, unknown := x.(Other); unknown {
+		if known := decodeNAT(name, a); known != nil {
+			x = known
+		}
+	}
 	r.Exprs = append(r.Exprs, x)
 }
 

@@ -246,8 +246,8 @@ func (l layout) rule(chain string, data []byte, starts map[int]string) Rule {
 	}
 	matchName(unix.NFT_META_IIFNAME, name(0), name(2), inverted&invertedIn != 0)
 	matchName(unix.NFT_META_OIFNAME, name(1), name(3), inverted&invertedOut != 0)
-	if binary.NativeEndian.Uint16(data[l.protocol:]) != 0 {
-		r.Exprs = append(r.Exprs, Other{Name: "protocol"})
+	if protocol := data[l.protocol]; protocol != 0 {
+		r.Exprs = append(r.Exprs, TransportProtocol(Reg), Cmp{Op: Equal, Reg: Reg, Data: []byte{protocol}})
 	}
 
 	target := int(binary.NativeEndian.Uint16(data[l.targetOffset:]))

@@ -98,6 +98,10 @@ type Map struct {
 	Name  string
 	Key   []Type // several are a concatenation
 	Data  []Type
+
+	// Interval says that an element is for a range of keys, field by field.
+	// Such a map is slower to change, the more so the more it holds.
+	Interval bool
 }
 
 func (m Map) String() string { return m.Table.String() + " " + m.Name }
