@@ -14,6 +14,7 @@ import (
 	"github.com/plumb-cni/plumb/plugins/ipvlan"
 	"github.com/plumb-cni/plumb/plugins/loopback"
 	"github.com/plumb-cni/plumb/plugins/macvlan"
+	"github.com/plumb-cni/plumb/plugins/portmap"
 	"github.com/plumb-cni/plumb/plugins/ptp"
 	"github.com/plumb-cni/plumb/plugins/sbr"
 	"github.com/plumb-cni/plumb/plugins/tap"
@@ -42,6 +43,7 @@ func Plugins() []plugin.Plugin {
 		ipvlan.New(),
 		loopback.New(),
 		macvlan.New(),
+		portmap.New(),
 		ptp.New(),
 		sbr.New(),
 		tap.New(),

@@ -14,7 +14,7 @@ import (
 )
 
 // missing are the plugins that the recordings call and plumb doesn't have.
-var missing = []string{"dnsname", "portmap"}
+var missing = []string{"dnsname"}
 
 // A recording is one call of a plugin by podman 4.3.1 or containerd 1.6.20, and
 // what the reference answered.

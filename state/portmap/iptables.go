@@ -1,0 +1,429 @@
+package portmap
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/plumb-cni/plumb/internal/iptables"
+	"github.com/plumb-cni/plumb/internal/nftconn"
+	"github.com/plumb-cni/plumb/state"
+)
+
+const setMarkComment = "CNI portfwd masquerade mark"
+const masqComment = "CNI portfwd requiring masquerade"
+
+// current returns the rules and the chain's existence in the table that the
+// host's iptables program keeps.
+func (x *foreign) current(f nftconn.Family, legacy bool) (rules []nftconn.Rule, exists func(chain string) bool) {
+	if legacy {
+		return x.legacy[f].Rules, func(chain string) bool { return slices.Contains(x.legacy[f].Chains, chain) }
+	}
+	return x.nft[f], func(chain string) bool {
+		return slices.Contains(x.chains[f], chain) || slices.ContainsFunc(x.nft[f], func(r nftconn.Rule) bool { return r.Chain == chain || r.Jump() == chain })
+	}
+}
+
+// ensureIPTables makes a container's chain be what it should, with one process
+// a family.
+func (p Portmap) ensureIPTables(ctx context.Context, k *state.Kernel) (state.Undo, error) {
+	ns, err := k.Namespace(state.Host)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := k.NFT()
+	if err != nil {
+		return nil, err
+	}
+	chain := containerChain(p.Owner)
+	undo := func(ctx context.Context) error { return removeChain(ctx, k, chain) }
+	done := false
+	fail := func(err error) (state.Undo, error) {
+		if done {
+			err = errors.Join(err, undo(context.WithoutCancel(ctx)))
+		}
+		return nil, err
+	}
+	for _, f := range families() {
+		x, err := readForeign(ctx, conn)
+		if err != nil {
+			return fail(err)
+		}
+		variant, err := iptables.Chosen(f)
+		if err != nil {
+			return fail(err)
+		}
+		rules, exists := x.current(f, variant == iptables.Legacy)
+		script := p.script(f, rules, exists)
+		if script == "" {
+			continue
+		}
+		if err := iptables.Restore(ctx, ns, f, iptables.Default, script); err != nil {
+			return fail(fmt.Errorf("map ports: %w", err))
+		}
+		done = true
+	}
+	if !done {
+		return nil, nil
+	}
+	if err := p.flush(ctx, k); err != nil {
+		return fail(err)
+	}
+	return undo, nil
+}
+
+// script returns what iptables-restore has to do in a family, "" if the family
+// has no mapping. The container's chain is emptied and filled by it.
+func (p Portmap) script(f nftconn.Family, rules []nftconn.Rule, exists func(string) bool) string {
+	own := p.ofFamily(f)
+	if len(own) == 0 {
+		return ""
+	}
+	var lines []string
+	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	has := func(chain, target string) bool {
+		return slices.ContainsFunc(rules, func(r nftconn.Rule) bool { return r.Chain == chain && (r.Jump() == target || r.Target() == target) })
+	}
+	for _, chain := range p.sharedChains() {
+		if !exists(chain) {
+			add("-N %s", chain) // fails if there is one by now, where ":" would empty it
+		}
+	}
+	chain := containerChain(p.Owner)
+	add(":%s - [0:0]", chain)
+	for _, from := range []string{"PREROUTING", "OUTPUT"} {
+		if !has(from, hostportChain) {
+			add("-A %s -m addrtype --dst-type LOCAL -j %s", from, hostportChain)
+		}
+	}
+	if p.SNAT && p.SetChain == "" {
+		mark := uint64(1) << p.MarkBit
+		if !has("POSTROUTING", masqChain) {
+			add("-A POSTROUTING -m comment --comment %s -j %s", quote(masqComment), masqChain)
+		}
+		if !p.marks(rules, markChain, "MARK") {
+			add("-A %s -m comment --comment %s -j MARK --set-xmark %#x/%#x", markChain, quote(setMarkComment), mark, mark)
+		}
+		if !p.marks(rules, masqChain, "MASQUERADE") {
+			add("-A %s -m mark --mark %#x/%#x -j MASQUERADE", masqChain, mark, mark)
+		}
+	}
+	for _, fwd := range own {
+		match := p.portMatch(fwd)
+		for _, from := range p.sources(f, fwd) {
+			add("-A %s %s%s -j %s", chain, from, match, p.setChain())
+		}
+		to := fwd.to.String()
+		if fwd.run() {
+			to = fwd.to.Addr().String()
+			if f == nftconn.IPv6 {
+				to = "[" + to + "]"
+			}
+		}
+		add("-A %s %s -j DNAT --to-destination %s", chain, match, to)
+	}
+	add("-A %s -m comment --comment %s -j RETURN", chain, quote(p.Owner.Tag()))
+	for _, r := range rules {
+		if r.Chain == hostportChain && r.Jump() == chain {
+			return "" // is there already
+		}
+	}
+	conditions := ""
+	for _, word := range p.conditions(f) {
+		conditions += quoteWord(word) + " "
+	}
+	comment := quote(containerComment(p.Owner))
+	for _, group := range multiports(own) {
+		add("-A %s %s-p %s -m comment --comment %s -m multiport --dports %s -j %s", hostportChain, conditions, group.protocol, comment, group.ports, chain)
+	}
+	return "*" + natTable + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"
+}
+
+func (p Portmap) ofFamily(f nftconn.Family) (own []forward) {
+	for _, fwd := range p.forwards {
+		if fwd.family() == f {
+			own = append(own, fwd)
+		}
+	}
+	return own
+}
+
+func (p Portmap) sharedChains() []string {
+	if !p.SNAT || p.SetChain != "" {
+		return []string{hostportChain}
+	}
+	return []string{hostportChain, markChain, masqChain}
+}
+
+func (p Portmap) setChain() string {
+	if p.SetChain != "" {
+		return p.SetChain
+	}
+	return markChain
+}
+
+// marks tells whether a chain has a rule with a target for the mark that p uses.
+func (p Portmap) marks(rules []nftconn.Rule, chain, target string) bool {
+	bit := uint32(1) << p.MarkBit
+	return slices.ContainsFunc(rules, func(r nftconn.Rule) bool {
+		return r.Chain == chain && r.Target() == target && mentions(r, bit)
+	})
+}
+
+func (p Portmap) portMatch(f forward) string {
+	host := ""
+	switch {
+	case !f.host.IsUnspecified():
+		host = "-d " + f.host.String() + " "
+	case f.family() == nftconn.IPv6 && !p.Loopback6:
+		host = "! -d ::1 "
+	}
+	ports := strconv.Itoa(int(f.first))
+	if f.run() {
+		ports += ":" + strconv.Itoa(int(f.last))
+	}
+	name := protocolName(f.protocol)
+	return fmt.Sprintf("%s-p %s -m %s --dport %s", host, name, name, ports)
+}
+
+// sources are the matches of what has to be masqueraded.
+func (p Portmap) sources(f nftconn.Family, fwd forward) []string {
+	if !p.SNAT {
+		return nil
+	}
+	if p.MasqAll {
+		return []string{""}
+	}
+	a, _ := firstOf(f, p.addrs)
+	from := []string{"-s " + a.Masked().String() + " "}
+	if f == nftconn.IPv4 {
+		return append(from, "-s 127.0.0.1 ")
+	}
+	return append(from, "-s ::1 ")
+}
+
+// A multiport is what one rule of iptables can hold of the ports of a protocol:
+// fifteen, where a range counts as two.
+type multiport struct{ protocol, ports string }
+
+const maxPorts = 15
+
+func multiports(list []forward) (groups []multiport) {
+	type span struct{ first, last int }
+	spans := make(map[uint8][]span)
+	var protocols []uint8
+	for _, f := range list {
+		if spans[f.protocol] == nil {
+			protocols = append(protocols, f.protocol)
+		}
+		spans[f.protocol] = append(spans[f.protocol], span{int(f.first), int(f.last)})
+	}
+	for _, protocol := range protocols {
+		all := spans[protocol]
+		slices.SortFunc(all, func(a, b span) int { return a.first - b.first })
+		var merged []span
+		for _, s := range all {
+			if n := len(merged); n > 0 && s.first <= merged[n-1].last+1 {
+				merged[n-1].last = max(merged[n-1].last, s.last)
+				continue
+			}
+			merged = append(merged, s)
+		}
+		var ports []string
+		used := 0
+		flush := func() {
+			if used > 0 {
+				groups = append(groups, multiport{protocolName(protocol), strings.Join(ports, ",")})
+			}
+			ports, used = nil, 0
+		}
+		for _, s := range merged {
+			need, text := 1, strconv.Itoa(s.first)
+			if s.last > s.first {
+				need, text = 2, text+":"+strconv.Itoa(s.last)
+			}
+			if used+need > maxPorts {
+				flush()
+			}
+			ports, used = append(ports, text), used+need
+		}
+		flush()
+	}
+	return groups
+}
+
+// quote writes an argument for iptables-restore.
+func quote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+// quoteWord quotes a word only where it has to be.
+func quoteWord(s string) string {
+	if strings.ContainsAny(s, " \t\"'\\") {
+		return quote(s)
+	}
+	return s
+}
+
+// diffIPTables compares with what the reference makes with iptables, and so
+// ours. mine tells whether there is anything of the container.
+func (p Portmap) diffIPTables(x *foreign) (drifts []state.Drift, mine bool) {
+	chain := containerChain(p.Owner)
+	held := slices.DeleteFunc(x.iptablesHoldings(), func(h holding) bool { return h.rule.Chain != chain })
+	where := "iptables table nat chain "
+	for _, f := range families() {
+		own := p.ofFamily(f)
+		if len(own) == 0 {
+			continue
+		}
+		rules := x.iptables(f)
+		has := func(in, to string) bool {
+			return slices.ContainsFunc(rules, func(r nftconn.Rule) bool { return r.Chain == in && (r.Jump() == to || r.Target() == to) })
+		}
+		need := [][2]string{{"PREROUTING", hostportChain}, {"OUTPUT", hostportChain}}
+		if p.SNAT {
+			need = append(need, [2]string{chain, p.setChain()})
+			if p.SetChain == "" {
+				need = append(need, [2]string{"POSTROUTING", masqChain}, [2]string{markChain, "MARK"}, [2]string{masqChain, "MASQUERADE"})
+			}
+		}
+		for _, n := range need {
+			if !has(n[0], n[1]) {
+				drifts = append(drifts, p.drift(f.String()+" "+where+n[0], "rule to "+n[1], "missing"))
+			}
+		}
+		protocols := make(map[string]bool)
+		for _, fwd := range own {
+			protocols[protocolName(fwd.protocol)] = true
+		}
+		for _, r := range rules {
+			if r.Chain == hostportChain && r.Jump() == chain {
+				mine = true
+				var jump forward
+				parseInto(&jump, r)
+				delete(protocols, protocolName(jump.protocol))
+			}
+		}
+		for name := range protocols {
+			drifts = append(drifts, p.drift(f.String()+" "+where+hostportChain+" rule for "+name, "jump "+chain, "missing"))
+		}
+	}
+	return append(drifts, p.missing(held, where+chain+" rule")...), mine || held != nil
+}
+
+// parseInto takes the transport protocol that a rule is for.
+func parseInto(f *forward, r nftconn.Rule) {
+	var loaded nftconn.Expr
+	for _, e := range r.Exprs {
+		switch e := e.(type) {
+		case nftconn.Meta, nftconn.Payload:
+			loaded = e
+		case nftconn.Cmp:
+			f.compared(loaded, e)
+		}
+	}
+}
+
+// removeChain removes a container's chain and the rules that lead there, in
+// both of the kernel's implementations, and starts a process for the legacy one
+// alone.
+func removeChain(ctx context.Context, k *state.Kernel, chain string) error {
+	conn, err := k.NFT()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range families() {
+		errs = append(errs, removeNFTChain(ctx, conn, f, chain), removeLegacyChain(ctx, k, f, chain))
+	}
+	return errors.Join(errs...)
+}
+
+func removeNFTChain(ctx context.Context, c *nftconn.Conn, f nftconn.Family, chain string) error {
+	err := nftconn.Retry(ctx, func() error {
+		q := nftconn.ChainQuery{Table: natOf(f), Name: chain}
+		gen, err := c.Read(ctx, &q)
+		if err != nil || !q.Found {
+			return err
+		}
+		jumps := nftconn.RulesQuery{Table: natOf(f), Chain: hostportChain}
+		if _, err := c.Read(ctx, &jumps); err != nil {
+			return err
+		}
+		var tx nftconn.Tx
+		tx.Guard(gen)
+		for _, r := range jumps.Rules {
+			if r.Jump() == chain {
+				tx.DeleteRule(r)
+			}
+		}
+		tx.DeleteChain(natOf(f), chain)
+		return c.Commit(ctx, &tx)
+	})
+	if errors.Is(err, nftconn.ErrUnsupported) {
+		return nil
+	}
+	return err
+}
+
+func removeLegacyChain(ctx context.Context, k *state.Kernel, f nftconn.Family, chain string) error {
+	conn, err := k.NFT()
+	if err != nil {
+		return err
+	}
+	legacy, err := conn.Legacy(ctx, f, natTable)
+	if err != nil || !slices.Contains(legacy.Chains, chain) {
+		return err
+	}
+	ns, err := k.Namespace(state.Host)
+	if err != nil {
+		return err
+	}
+	saved, err := iptables.Save(ctx, ns, f, iptables.Legacy, natTable)
+	if err != nil {
+		return err
+	}
+	lines := []string{"*" + natTable}
+	for line := range strings.Lines(saved) {
+		rule, ok := strings.CutPrefix(strings.TrimSpace(line), "-A "+hostportChain+" ")
+		if ok && strings.HasSuffix(rule, "-j "+chain) {
+			lines = append(lines, "-D "+hostportChain+" "+rule)
+		}
+	}
+	lines = append(lines, "-F "+chain, "-X "+chain, "COMMIT\n")
+	return iptables.Restore(ctx, ns, f, iptables.Legacy, strings.Join(lines, "\n"))
+}
+
+// containers returns where the forwards of a chain lead to.
+func containers(held []holding, chain string) (list []forward) {
+	for _, h := range held {
+		if h.rule.Chain == chain {
+			list = append(list, h.forward)
+		}
+	}
+	return list
+}
+
+// mentions tells whether a rule's match or target is about a bit of the mark:
+// struct xt_mark_mtinfo1 and xt_mark_tginfo2, and nftables' own expressions.
+func mentions(r nftconn.Rule, bit uint32) bool {
+	value := binary.NativeEndian.AppendUint32(nil, bit)
+	return slices.ContainsFunc(r.Exprs, func(e nftconn.Expr) bool {
+		switch e := e.(type) {
+		case nftconn.Match:
+			return e.Name == "mark" && bytes.HasPrefix(e.Info, value)
+		case nftconn.Target:
+			return e.Name == "MARK" && bytes.HasPrefix(e.Info, value)
+		case nftconn.Cmp:
+			return bytes.Equal(e.Data, value)
+		case nftconn.Bitwise:
+			return bytes.Equal(e.Xor, value)
+		}
+		return false
+	})
+}
