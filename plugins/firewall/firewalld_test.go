@@ -3,6 +3,7 @@ package firewall_test
 import (
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -30,7 +31,9 @@ const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Con
 func start(t *testing.T, ready func() bool, name string, args ...string) *os.Process {
 	t.Helper()
 	cmd := exec.Command(name, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// It ends with the test's thread, also when that is killed.
+	runtime.LockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +47,7 @@ func start(t *testing.T, ready func() bool, name string, args ...string) *os.Pro
 		select {
 		case <-ended:
 		case <-time.After(10 * time.Second):
-			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) //nolint:errcheck // as above
+			cmd.Process.Kill() //nolint:errcheck // as above
 			<-ended
 		}
 	})
