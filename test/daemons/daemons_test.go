@@ -8,35 +8,26 @@ import (
 	"testing"
 
 	"github.com/plumb-cni/plumb/cni"
-	"github.com/plumb-cni/plumb/test/attach"
 	"github.com/plumb-cni/plumb/test/host"
 )
 
-// TestBeside makes attachments of every plugin that leaves something on the host, and compares the host before the daemons have seen them with the
-// host afterwards.
+// TestBeside makes attachments of every plugin that makes or takes interfaces, and compares the host before the daemons have seen them
+// with the host afterwards.
 func TestBeside(t *testing.T) {
-	host.Internet(t)
+	world(t)
 	d := start(t)
 	alert(t)
 	d.settle(t)
 	before := snapshot(t)
 
-	attachments := make([]*attach.Attachment, len(networks))
+	members := make([]member, len(networks))
 	for i, n := range networks {
-		attachments[i] = attach.New(t, n.config(t), fmt.Sprintf("container-%d", i))
+		members[i] = n.member(t, i)
 	}
-	addAll := func() {
+	all := func(f func(m member, t *testing.T)) {
 		t.Helper()
-		for i, a := range attachments {
-			a.Add(t)
-			reach(t, a, networks[i].reach)
-		}
-	}
-	delAll := func() {
-		t.Helper()
-		for _, a := range attachments {
-			a.Check(t)
-			a.Del(t)
+		for _, m := range members {
+			f(m, t)
 		}
 	}
 	same := func(when string, made host.State) {
@@ -44,14 +35,11 @@ func TestBeside(t *testing.T) {
 		if diff := made.Diff(snapshot(t)); diff != "" {
 			t.Errorf("%s, the host is not as it was made:\n%s", when, diff)
 		}
-		for i, a := range attachments {
-			a.Check(t)
-			reach(t, a, networks[i].reach)
-		}
+		all(member.use)
 	}
 
 	d.freeze(t)
-	addAll()
+	all(member.add)
 	made := snapshot(t)
 	d.thaw(t)
 	d.settle(t)
@@ -59,20 +47,17 @@ func TestBeside(t *testing.T) {
 	d.restart(t)
 	d.settle(t)
 	same("After a restart of the daemons", made)
-	delAll()
+	all(member.del)
 	d.settle(t)
 
 	// The same with the daemons acting meanwhile.
-	addAll()
+	all(member.add)
 	d.settle(t)
-	for _, a := range attachments {
-		asReported(t, a)
-	}
-	delAll()
-	for _, n := range networks {
-		if n.bridge != "" {
-			host.Run(t, "ip", "link", "del", n.bridge)
-		}
+	all(member.use)
+	all(member.asReported)
+	all(member.del)
+	for _, bridge := range bridges {
+		host.Run(t, "ip", "link", "del", bridge)
 	}
 	d.settle(t)
 	if diff := before.Diff(snapshot(t), host.SharedNFT, host.SharedFiles, host.SharedForwarding); diff != "" {
@@ -135,23 +120,16 @@ func alert(t *testing.T) {
 }
 
 // asReported compares the interfaces with what ADD said about them.
-func asReported(t *testing.T, a *attach.Attachment) {
+func (m member) asReported(t *testing.T) {
 	t.Helper()
-	result, err := cni.DecodeResult(a.Prev, cni.Latest)
+	result, err := cni.DecodeResult(m.main.Prev, cni.Latest)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, i := range result.Interfaces {
 		link, ok := host.Links(t, i.Sandbox)[i.Name]
 		if !ok || !link.Up() || !strings.EqualFold(link.MAC, i.MAC) {
-			t.Errorf("%s: %s is %+v, reported with %s", a.ID, i.Name, link, i.MAC)
+			t.Errorf("%s: %s is %+v, reported with %s", m.name, i.Name, link, i.MAC)
 		}
-	}
-}
-
-func reach(t *testing.T, a *attach.Attachment, addresses []string) {
-	t.Helper()
-	for _, addr := range addresses {
-		host.Ping(t, a.NetNS, addr)
 	}
 }
