@@ -81,7 +81,7 @@ func (d *daemons) signal(t *testing.T, s os.Signal) {
 	}
 }
 
-// settle waits until each daemon knows each interface of the host and has done with it what it does.
+// settle waits until each daemon knows each interface of the host and has done with it what it does, and the kernel has the addresses checked.
 func (d *daemons) settle(t *testing.T) {
 	t.Helper()
 	host.Run(t, "udevadm", "settle", "--timeout=30")
@@ -97,6 +97,11 @@ func (d *daemons) settle(t *testing.T) {
 			}
 			if !strings.Contains("\n"+known, "\n"+name+":") {
 				return fmt.Errorf("NetworkManager doesn't list %s:\n%s", name, known)
+			}
+		}
+		for _, a := range host.Addrs(t, "") {
+			if a.Tentative {
+				return fmt.Errorf("%+v", a)
 			}
 		}
 		return nil

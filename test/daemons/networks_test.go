@@ -46,8 +46,7 @@ func world(t *testing.T) {
 	host.Internet(t) // with eth0
 	far := host.NetNS(t)
 	for _, card := range []string{"card0", "card1"} {
-		host.Run(t, "ip", "link", "add", card, "type", "veth", "peer", "name", card, "netns", far)
-		host.Run(t, "ip", "link", "set", card, "addrgenmode", "none", "up")
+		host.Run(t, "ip", "link", "add", card, "up", "type", "veth", "peer", "name", card, "netns", far)
 		host.RunIn(t, far, "ip", "link", "set", card, "up")
 		t.Cleanup(func() { host.Try("ip", "link", "del", card) }) //nolint:errcheck // it may have gone with its peer
 	}
