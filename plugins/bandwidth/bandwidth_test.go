@@ -260,6 +260,8 @@ func TestFairQueueGone(t *testing.T) {
 			host.Run(t, "tc", "qdisc", "replace", "dev", link, "parent", handle+":1", "fq_codel")
 			b.Check(t)
 		}
+		b.Del(t)
+		a.Del(t)
 	}
 }
 
