@@ -308,7 +308,7 @@ func (d Device) compareData(c *comparison, got rtnl.Data) {
 	if d.Data.Mode != "" {
 		compare(c, "mode", d.Data.Mode, got.Mode)
 	}
-	if d.Data.BroadcastQueue != 0 {
+	if d.Data.BroadcastQueue != 0 && got.BroadcastQueue != 0 { // 0 before Linux 5.11, which has no such setting
 		compare(c, "broadcast queue length", d.Data.BroadcastQueue, got.BroadcastQueue)
 	}
 	if d.Data.VLAN != nil {

@@ -45,8 +45,8 @@ func world(t *testing.T) {
 	t.Helper()
 	host.Internet(t) // with eth0
 	far := host.NetNS(t)
-	for _, card := range []string{"card0", "card1"} {
-		host.Run(t, "ip", "link", "add", card, "up", "type", "veth", "peer", "name", card, "netns", far)
+	for i, card := range []string{"card0", "card1"} {
+		host.Run(t, "ip", "link", "add", card, "up", "address", fmt.Sprintf("02:00:00:00:00:%02d", i), "type", "veth", "peer", "name", card, "netns", far)
 		host.RunIn(t, far, "ip", "link", "set", card, "up")
 		t.Cleanup(func() { host.Try("ip", "link", "del", card) }) //nolint:errcheck // it may have gone with its peer
 	}

@@ -109,7 +109,7 @@ func ofMAC() []effect {
 }
 
 func TestMacvlanKeys(t *testing.T) {
-	keys.Covers(t, "macvlan", "ipam", "dns", "mode", "mtu", "mac", "bcqueuelen", "linkInContainer", "acceptRA", "defaultRoute",
+	keys.Covers(t, "macvlan", "ipam", "dns", "mode", "mtu", "mac", "linkInContainer", "acceptRA", "defaultRoute",
 		"CNI_ARGS.MAC", "args.cni.mac", "runtimeConfig.mac")
 	see(t, "macvlan", `"master":"up0",`, effect{key: addresses + ",", look: count, without: 0, with: 2})
 	see(t, "macvlan", `"master":"up0",`+addresses+",", append(append(ofIPAM(), ofMAC()...),
@@ -117,10 +117,15 @@ func TestMacvlanKeys(t *testing.T) {
 		effect{key: `"mode":"vepa",`, look: data("mode"), without: "bridge", with: "vepa"},
 		effect{key: `"mode":"passthru",`, look: data("mode"), without: "bridge", with: "passthru"},
 		effect{key: `"mtu":1400,`, look: mtu, without: 1500, with: 1400},
-		effect{key: `"bcqueuelen":2000,`, look: data("bcqueuelen"), without: 1000, with: 2000},
 		effect{key: `"linkInContainer":true,`, look: inside, without: "", with: "up0"},
 		effect{key: `"acceptRA":false,`, look: acceptRA, without: 1, with: 0},
 	)...)
+}
+
+func TestMacvlanQueueKey(t *testing.T) {
+	keys.Covers(t, "macvlan", "bcqueuelen")
+	host.Need(t, "macvlan-bcqueuelen")
+	see(t, "macvlan", `"master":"up0",`+addresses+",", effect{key: `"bcqueuelen":2000,`, look: data("bcqueuelen"), without: 1000, with: 2000})
 }
 
 func TestIPVlanKeys(t *testing.T) {

@@ -20,6 +20,7 @@ var probes = map[string]string{
 	"bridge-vlan":         `ip link add p0 type bridge vlan_filtering 1`,
 	"bridge-isolation":    veth + `ip link add p2 type bridge; ip link set p0 master p2; bridge link set dev p0 isolated on`,
 	"macvlan":             veth + `ip link add link p0 name p2 type macvlan mode bridge`,
+	"macvlan-bcqueuelen":  veth + `ip link add link p0 name p2 type macvlan bcqueuelen 7; ip -d link show p2 | grep -q 'bcqueuelen 7' || { echo not supported >&2; exit 1; }`,
 	"macvtap":             veth + `ip link add link p0 name p2 type macvtap mode bridge`,
 	"ipvlan":              veth + `ip link add link p0 name p2 type ipvlan mode l2`,
 	"vlan":                veth + `ip link add link p0 name p2 type vlan id 7`,
