@@ -160,6 +160,9 @@ func TestDelInReusedNamespace(t *testing.T) {
 		for _, other := range []string{"ours", "another network's", "another implementation's"} {
 			for _, record := range []string{"", " without a record"} {
 				t.Run(plugin.name+" in "+other+record, func(t *testing.T) {
+					if plugin.name == "loopback" { // which makes nothing that it could be known by
+						host.Need(t, "netns-cookie")
+					}
 					if plugin.bridge != "" {
 						removeAtEnd(t, plugin.bridge)
 					}

@@ -1,8 +1,10 @@
 package host
 
 import (
+	"fmt"
 	"regexp"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -39,8 +41,26 @@ var probes = map[string]string{
 	"nft-fib":             `printf 'table inet t {\n chain c {\n type nat hook prerouting priority -100\n fib daddr type local accept\n }\n}\n' | nft -f -`,
 	"iptables-nft":        `iptables-nft -t nat -A POSTROUTING -m comment --comment x -j MASQUERADE`,
 	"iptables-legacy":     `iptables-legacy -t nat -A POSTROUTING -m comment --comment x -j MASQUERADE`,
+	netnsCookie:           "(askCookie)",
 	"conntrack":           `conntrack -L`,
 	"pci-nics":            `modprobe -q virtio_net || true; [ $(cat /sys/bus/pci/devices/*/class | grep -c 0x020000) -ge 2 ] || { echo no such device >&2; exit 1; }`,
+}
+
+// netnsCookie is the one probe that no tool does.
+const netnsCookie = "netns-cookie"
+
+// askCookie asks a socket for the number of its namespace, with too little room for the answer.
+func askCookie() error {
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	const soNetnsCookie = 71
+	if _, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, soNetnsCookie); err != syscall.EINVAL {
+		return fmt.Errorf("SO_NETNS_COOKIE is not supported: %v", err)
+	}
+	return nil
 }
 
 const veth = "ip link add p0 type veth peer name p1; "
@@ -77,6 +97,9 @@ func lacks(t testing.TB, feature string) error {
 		t.Fatalf("there is no probe of the name %q", feature)
 	}
 	answer, _ := probed.LoadOrStore(feature, sync.OnceValue(func() error {
+		if feature == netnsCookie {
+			return askCookie()
+		}
 		_, err := Try("unshare", "--net", "sh", "-ec", script)
 		return err
 	}))
