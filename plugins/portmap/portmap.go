@@ -225,7 +225,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 			return nil, err
 		}
 		if p.FromLoopback(nftconn.IPv6) {
-			after = append(after, state.Share(portmap.Loopback{Link: link}))
+			after = append(after, state.Share(portmap.Loopback{Link: link, For: p}))
 		}
 	}
 	if to, ok := p.Container(nftconn.IPv4); ok && p.FromLoopback(nftconn.IPv4) {

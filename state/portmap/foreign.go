@@ -76,7 +76,7 @@ type foreign struct {
 	reference map[nftconn.Family][]nftconn.Rule // of the reference's own table
 	nft       map[nftconn.Family][]nftconn.Rule // of the table that iptables-nft keeps
 	legacy    map[nftconn.Family]nftconn.LegacyTable
-	chains    map[nftconn.Family][]string // of the former
+	chains    map[nftconn.Family][]string // those of the former that attachments share
 }
 
 // readForeign reads them without starting a process. Where there is none, which
@@ -87,21 +87,30 @@ func readForeign(ctx context.Context, r nftconn.Reader) (*foreign, error) {
 		legacy: make(map[nftconn.Family]nftconn.LegacyTable), chains: make(map[nftconn.Family][]string),
 	}
 	var tables []*nftconn.TableQuery
-	var chains []*nftconn.ChainQuery
+	chains := make(map[nftconn.Family][]*nftconn.ChainQuery)
 	var queries []nftconn.Query
 	for _, f := range families() {
-		t, c := &nftconn.TableQuery{Table: referenceTable(f)}, &nftconn.ChainQuery{Table: natOf(f), Name: hostportChain}
-		tables, chains, queries = append(tables, t), append(chains, c), append(queries, t, c)
+		t := &nftconn.TableQuery{Table: referenceTable(f)}
+		tables, queries = append(tables, t), append(queries, t)
+		for _, name := range []string{hostportChain, markChain, masqChain} {
+			c := &nftconn.ChainQuery{Table: natOf(f), Name: name}
+			chains[f], queries = append(chains[f], c), append(queries, c)
+		}
 	}
 	if _, err := r.Read(ctx, queries...); err != nil && !errors.Is(err, nftconn.ErrUnsupported) {
 		return nil, err
 	}
 	for i, f := range families() {
+		for _, c := range chains[f] {
+			if c.Found {
+				x.chains[f] = append(x.chains[f], c.Name)
+			}
+		}
 		for _, q := range []struct {
 			found bool
 			table nftconn.Table
 			into  map[nftconn.Family][]nftconn.Rule
-		}{{tables[i].Found, tables[i].Table, x.reference}, {chains[i].Found, natOf(f), x.nft}} {
+		}{{tables[i].Found, tables[i].Table, x.reference}, {x.chains[f] != nil, natOf(f), x.nft}} {
 			if !q.found {
 				continue
 			}
@@ -110,9 +119,6 @@ func readForeign(ctx context.Context, r nftconn.Reader) (*foreign, error) {
 				return nil, err
 			}
 			q.into[f] = rules.Rules
-		}
-		if chains[i].Found {
-			x.chains[f] = []string{hostportChain}
 		}
 		legacy, err := r.Legacy(ctx, f, natTable)
 		if err != nil {
@@ -226,7 +232,7 @@ func (p Portmap) refuseElements(ctx context.Context, k *state.Kernel) error {
 		if err != nil || names.Names == nil {
 			return err
 		}
-		found, err := p.occupied(ctx, c, readNames(names.Names), true)
+		found, err := p.occupied(ctx, c, readNames(names.Names))
 		if err != nil {
 			return err
 		}
@@ -368,6 +374,22 @@ func (p Portmap) diffReference(x *foreign) (drifts []state.Drift, mine bool) {
 		}
 	}
 	return drifts, true
+}
+
+// byReference tells whether it was the reference that made the mappings.
+func (p Portmap) byReference(ctx context.Context, r state.Reader) (bool, error) {
+	conn, err := r.NFT()
+	if err != nil {
+		return false, err
+	}
+	x, err := readForeign(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	_, nft := p.diffReference(x)
+	return nft || slices.ContainsFunc(x.iptablesHoldings(), func(h holding) bool {
+		return h.rule.Chain == containerChain(p.Owner) && h.tag == ""
+	}), nil
 }
 
 // missing returns the forwards that holdings do not have.

@@ -24,9 +24,7 @@ func (x *foreign) current(f nftconn.Family, legacy bool) (rules []nftconn.Rule, 
 	if legacy {
 		return x.legacy[f].Rules, func(chain string) bool { return slices.Contains(x.legacy[f].Chains, chain) }
 	}
-	return x.nft[f], func(chain string) bool {
-		return slices.Contains(x.chains[f], chain) || slices.ContainsFunc(x.nft[f], func(r nftconn.Rule) bool { return r.Chain == chain || r.Jump() == chain })
-	}
+	return x.nft[f], func(chain string) bool { return slices.Contains(x.chains[f], chain) }
 }
 
 // ensureIPTables makes a container's chain be what it should, with one process
@@ -49,11 +47,14 @@ func (p Portmap) ensureIPTables(ctx context.Context, k *state.Kernel) (state.Und
 		}
 		return nil, err
 	}
+	x, err := readForeign(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if drifts, _ := p.diffIPTables(x); len(drifts) == 0 {
+		return nil, nil
+	}
 	for _, f := range families() {
-		x, err := readForeign(ctx, conn)
-		if err != nil {
-			return fail(err)
-		}
 		variant, err := iptables.Chosen(f)
 		if err != nil {
 			return fail(err)
@@ -128,9 +129,10 @@ func (p Portmap) script(f nftconn.Family, rules []nftconn.Rule, exists func(stri
 		add("-A %s %s -j DNAT --to-destination %s", chain, match, to)
 	}
 	add("-A %s -m comment --comment %s -j RETURN", chain, quote(p.Owner.Tag()))
+	led := make(map[string]bool) // protocols
 	for _, r := range rules {
 		if r.Chain == hostportChain && r.Jump() == chain {
-			return "" // is there already
+			led[protocolOf(r)] = true
 		}
 	}
 	conditions := ""
@@ -139,6 +141,9 @@ func (p Portmap) script(f nftconn.Family, rules []nftconn.Rule, exists func(stri
 	}
 	comment := quote(containerComment(p.Owner))
 	for _, group := range multiports(own) {
+		if led[group.protocol] {
+			continue
+		}
 		add("-A %s %s-p %s -m comment --comment %s -m multiport --dports %s -j %s", hostportChain, conditions, group.protocol, comment, group.ports, chain)
 	}
 	return "*" + natTable + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n"
@@ -304,9 +309,7 @@ func (p Portmap) diffIPTables(x *foreign) (drifts []state.Drift, mine bool) {
 		for _, r := range rules {
 			if r.Chain == hostportChain && r.Jump() == chain {
 				mine = true
-				var jump forward
-				parseInto(&jump, r)
-				delete(protocols, protocolName(jump.protocol))
+				delete(protocols, protocolOf(r))
 			}
 		}
 		for name := range protocols {
@@ -316,8 +319,9 @@ func (p Portmap) diffIPTables(x *foreign) (drifts []state.Drift, mine bool) {
 	return append(drifts, p.missing(held, where+chain+" rule")...), mine || held != nil
 }
 
-// parseInto takes the transport protocol that a rule is for.
-func parseInto(f *forward, r nftconn.Rule) {
+// protocolOf returns the name of the transport protocol that a rule is for.
+func protocolOf(r nftconn.Rule) string {
+	var f forward
 	var loaded nftconn.Expr
 	for _, e := range r.Exprs {
 		switch e := e.(type) {
@@ -327,6 +331,7 @@ func parseInto(f *forward, r nftconn.Rule) {
 			f.compared(loaded, e)
 		}
 	}
+	return protocolName(f.protocol)
 }
 
 // removeChain removes a container's chain and the rules that lead there, in

@@ -17,7 +17,10 @@ import (
 // A Loopback lets connections from the host's IPv6 loopback address come back
 // from a container: the kernel looks for a route to ::1 only at the interface
 // that an answer came in by. Packets that carry ::1 on the wire it drops before that.
-type Loopback struct{ Link string }
+type Loopback struct {
+	Link string
+	For  Portmap // whose mappings need it
+}
 
 var _ state.Resource = Loopback{}
 
@@ -46,8 +49,8 @@ func (l Loopback) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error)
 	return nil, nil
 }
 
-// Diff looks for the route.
-func (l Loopback) Diff(_ context.Context, r state.Reader) ([]state.Drift, error) {
+// Diff looks for the route, which mappings of the reference's do without.
+func (l Loopback) Diff(ctx context.Context, r state.Reader) ([]state.Drift, error) {
 	conn, err := r.Route(state.Host)
 	if err != nil {
 		return nil, err
@@ -58,6 +61,10 @@ func (l Loopback) Diff(_ context.Context, r state.Reader) ([]state.Drift, error)
 	}
 	routes, err := conn.Routes(link.Index)
 	if err != nil || slices.ContainsFunc(routes, func(r rtnl.Route) bool { return r.Dst == loopback(nftconn.IPv6) }) {
+		return nil, err
+	}
+	theirs, err := l.For.byReference(ctx, r)
+	if err != nil || theirs {
 		return nil, err
 	}
 	return state.Missing(l.Key()), nil

@@ -49,12 +49,9 @@ func protocolName(p uint8) string {
 	return strconv.Itoa(int(p))
 }
 
-// families are those that a mapping is for.
-func (m Mapping) families() []nftconn.Family {
-	if m.HostAddr.IsValid() {
-		return []nftconn.Family{nftconn.FamilyOf(m.HostAddr)}
-	}
-	return families()
+// of tells whether a mapping is for a family.
+func (m Mapping) of(f nftconn.Family) bool {
+	return !m.HostAddr.IsValid() || nftconn.FamilyOf(m.HostAddr) == f
 }
 
 func families() []nftconn.Family { return []nftconn.Family{nftconn.IPv4, nftconn.IPv6} }
@@ -99,7 +96,16 @@ func (f forward) overlaps(o forward) bool {
 }
 
 func (f forward) compare(o forward) int {
-	return cmp.Or(cmp.Compare(f.protocol, o.protocol), f.host.Compare(o.host), cmp.Compare(f.first, o.first), f.to.Compare(o.to))
+	if c := cmp.Compare(f.protocol, o.protocol); c != 0 {
+		return c
+	}
+	if c := f.host.Compare(o.host); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(f.first, o.first); c != 0 {
+		return c
+	}
+	return f.to.Compare(o.to)
 }
 
 // forwards returns what mappings become for a container's addresses, of each
@@ -108,10 +114,10 @@ func (f forward) compare(o forward) int {
 // lead one port to two.
 func forwards(mappings []Mapping, addrs []netip.Prefix, loopback6 bool) ([]forward, error) {
 	var list, implied []forward
-	for _, m := range mappings {
-		for _, f := range m.families() {
-			to, ok := firstOf(f, addrs)
-			if !ok {
+	for _, f := range families() {
+		to, ok := firstOf(f, addrs)
+		for _, m := range mappings {
+			if !ok || !m.of(f) {
 				continue
 			}
 			host := m.HostAddr.Unmap()
@@ -125,9 +131,18 @@ func forwards(mappings []Mapping, addrs []netip.Prefix, loopback6 bool) ([]forwa
 			}
 		}
 	}
+	type claim struct {
+		protocol uint8
+		port     uint16
+	}
+	explicit := make(map[claim]bool) // of ::1
+	for _, fwd := range list {
+		if fwd.host == netip.IPv6Loopback() {
+			explicit[claim{fwd.protocol, fwd.first}] = true
+		}
+	}
 	for _, fwd := range implied {
-		same := func(o forward) bool { return o.protocol == fwd.protocol && o.host == fwd.host && o.first == fwd.first }
-		if !slices.ContainsFunc(list, same) {
+		if !explicit[claim{fwd.protocol, fwd.first}] {
 			list = append(list, fwd)
 		}
 	}

@@ -453,23 +453,29 @@ func (p Portmap) entries() []entry {
 
 // occupied returns the elements that are where entries of p want to be, or that
 // hold ports of theirs under other conditions or another address of the host.
-// Runs inside a run are found only by looking through all of them.
-func (p Portmap) occupied(ctx context.Context, r nftconn.Reader, s shared, all bool) ([]entry, error) {
+// The kernel refuses a run that begins or ends in another, but not one around
+// it: for a run, all runs are looked through.
+func (p Portmap) occupied(ctx context.Context, r nftconn.Reader, s shared) ([]entry, error) {
 	var asked []*nftconn.ElementQuery
 	ask := func(m nftconn.Map, key []byte) {
 		asked = append(asked, &nftconn.ElementQuery{Map: m, Key: key})
 	}
+	maps := make(map[nftconn.Family][][2]nftconn.Map)
+	for _, f := range families() {
+		for _, name := range s.classes[f] {
+			c := class{family: f, name: name}
+			maps[f] = append(maps[f], [2]nftconn.Map{c.singles(), c.ranges()})
+		}
+	}
 	for _, f := range p.forwards {
-		for _, name := range s.classes[f.family()] {
-			c := class{family: f.family(), name: name}
-			singles, ranges := c.singles(), c.ranges()
+		for _, m := range maps[f.family()] {
+			singles, ranges := m[0], m[1]
 			for _, host := range s.related(f.host) {
-				for port := int(f.first); port <= int(f.last); port++ {
+				for port := int(f.first); port <= int(f.last) && f.ports() < longRun; port++ {
 					ask(singles, key(f.protocol, host, uint16(port)))
 				}
-				ask(ranges, key(f.protocol, host, f.first))
-				if f.run() {
-					ask(ranges, key(f.protocol, host, f.last))
+				if !f.run() {
+					ask(ranges, key(f.protocol, host, f.first))
 				}
 			}
 		}
@@ -477,11 +483,7 @@ func (p Portmap) occupied(ctx context.Context, r nftconn.Reader, s shared, all b
 	for _, e := range p.entries()[len(p.forwards):] {
 		ask(e.in, e.Key)
 	}
-	queries := make([]nftconn.Query, len(asked))
-	for i, q := range asked {
-		queries[i] = q
-	}
-	if _, err := r.Read(ctx, queries...); err != nil {
+	if _, err := lookUp(ctx, r, asked); err != nil {
 		return nil, err
 	}
 	var found []entry
@@ -497,25 +499,31 @@ func (p Portmap) occupied(ctx context.Context, r nftconn.Reader, s shared, all b
 			add(q.Map, *q.Element)
 		}
 	}
-	if !all {
-		return found, nil
-	}
 	for _, m := range s.maps() {
-		if !m.Interval {
+		shortest := longRun
+		if m.Interval {
+			shortest = 2
+		}
+		against := slices.DeleteFunc(slices.Clone(p.forwards), func(f forward) bool { return f.ports() < shortest })
+		if len(against) == 0 {
 			continue
 		}
-		list := nftconn.ElementsQuery{Map: m}
-		if _, err := r.Read(ctx, &list); err != nil {
-			return nil, err
-		}
-		for _, x := range list.Elements {
-			if held, ok := ofElement(familyOfMap(m), x); ok && slices.ContainsFunc(p.forwards, held.overlaps) {
-				add(m, x)
+		_, err := elements(ctx, r, []nftconn.Map{m}, func(e entry) bool {
+			if held, ok := ofElement(familyOfMap(m), e.Element); ok && slices.ContainsFunc(against, held.overlaps) {
+				add(m, e.Element)
 			}
+			return false
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 	return found, nil
 }
+
+// longRun is the number of ports of a run from which on looking through the
+// single ports of everybody is cheaper than asking for each of its own.
+const longRun = 500
 
 func familyOfMap(m nftconn.Map) nftconn.Family {
 	if strings.HasPrefix(m.Name, familyName(nftconn.IPv4)) {
@@ -531,7 +539,6 @@ func (p Portmap) ensureElements(ctx context.Context, k *state.Kernel) (added []e
 	if err != nil {
 		return nil, err
 	}
-	all := false // ranges
 	var unsupported error
 	err = nftconn.Retry(ctx, func() error {
 		t, err := readTables(ctx, c)
@@ -545,7 +552,7 @@ func (p Portmap) ensureElements(ctx context.Context, k *state.Kernel) (added []e
 		}
 		var found []entry
 		if t.table.Found {
-			if found, err = p.occupied(ctx, c, readNames(t.names.Names), all); err != nil {
+			if found, err = p.occupied(ctx, c, readNames(t.names.Names)); err != nil {
 				return err
 			}
 		}
@@ -553,14 +560,11 @@ func (p Portmap) ensureElements(ctx context.Context, k *state.Kernel) (added []e
 			return err
 		}
 		err = c.Commit(ctx, tx)
-		switch {
-		case !t.table.Found && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP)):
+		if !t.table.Found && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP)) {
 			// Nothing but a part of the kernel can be missing in a transaction
 			// that makes all that it needs.
 			unsupported = errors.Join(nftconn.ErrUnsupported, err)
 			return nil
-		case errors.Is(err, fs.ErrExist):
-			all = true
 		}
 		return err
 	})
@@ -645,12 +649,13 @@ func describe(e entry) string {
 func (p Portmap) diffElements(ctx context.Context, r nftconn.Reader) (drifts []state.Drift, mine bool, err error) {
 	want := p.entries()
 	asked := make([]*nftconn.ElementQuery, len(want))
-	queries := make([]nftconn.Query, len(want))
 	for i, e := range want {
 		asked[i] = &nftconn.ElementQuery{Map: e.in, Key: e.Key}
-		queries[i] = asked[i]
 	}
-	t, err := readTables(ctx, r, queries...)
+	t, err := readTables(ctx, r)
+	if err == nil {
+		_, err = lookUp(ctx, r, asked)
+	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -711,11 +716,7 @@ func (o owned) find(ctx context.Context, r nftconn.Reader, names []string) (mine
 			asked = append(asked, &nftconn.ElementQuery{Map: set, Key: pair})
 		}
 	}
-	queries := make([]nftconn.Query, len(asked))
-	for i, q := range asked {
-		queries[i] = q
-	}
-	if _, err := r.Read(ctx, queries...); err != nil {
+	if _, err := lookUp(ctx, r, asked); err != nil {
 		return nil, err
 	}
 	for _, q := range asked {
@@ -748,6 +749,59 @@ func (o owned) pairs(set nftconn.Map) (keys [][]byte) {
 		}
 	}
 	return keys
+}
+
+// bulk is the number of look-ups from which on one listing of the maps is
+// cheaper, whoever's the elements are: each look-up is answered by a message of
+// its own.
+const bulk = 2000
+
+// lookUp answers queries, by one look each or by listing the maps.
+func lookUp(ctx context.Context, r nftconn.Reader, asked []*nftconn.ElementQuery) (nftconn.Generation, error) {
+	if len(asked) <= bulk {
+		queries := make([]nftconn.Query, len(asked))
+		for i, q := range asked {
+			queries[i] = q
+		}
+		return r.Read(ctx, queries...)
+	}
+	lists := make(map[string]*nftconn.ElementsQuery)
+	var queries []nftconn.Query
+	for _, q := range asked {
+		if lists[q.Map.Name] == nil {
+			list := &nftconn.ElementsQuery{Map: q.Map}
+			lists[q.Map.Name], queries = list, append(queries, list)
+		}
+	}
+	gen, err := r.Read(ctx, queries...)
+	if err != nil {
+		return gen, err
+	}
+	found := make(map[string]map[string]*nftconn.Element, len(lists))
+	for name, list := range lists {
+		byKey := make(map[string]*nftconn.Element, len(list.Elements))
+		for i, x := range list.Elements {
+			byKey[string(x.Key)] = &list.Elements[i]
+		}
+		found[name] = byKey
+	}
+	for _, q := range asked {
+		if q.Element = found[q.Map.Name][string(q.Key)]; q.Element == nil && q.Map.Interval {
+			q.Element = around(lists[q.Map.Name].Elements, q.Key)
+		}
+	}
+	return gen, nil
+}
+
+// around returns the run that a key is in: of one protocol and address, so that
+// keys compare as their ports do.
+func around(runs []nftconn.Element, key []byte) *nftconn.Element {
+	for i, x := range runs {
+		if string(x.Key[:len(x.Key)-4]) == string(key[:len(key)-4]) && string(x.Key) <= string(key) && string(key) <= string(x.KeyEnd) {
+			return &runs[i]
+		}
+	}
+	return nil
 }
 
 // elements looks through maps.
