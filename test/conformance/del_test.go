@@ -89,7 +89,10 @@ func records(t testing.TB) []string {
 // edit is a configuration after somebody has changed what the plugin may change its mind about. What tells where the
 // addresses are recorded is as before: the folder and the plugin.
 func edit(t *testing.T, config string) string {
-	return derive(t, config, "ipMasq", false, "ipMasqBackend", "nftables", "mtu", 1300, "bridge", "elsewhere0", "isGateway", nil, "isDefaultGateway", nil, "hairpinMode", nil)
+	return derive(t, config, "ipMasq", false, "ipMasqBackend", "nftables", "mtu", 1300, "bridge", "elsewhere0", "isGateway", nil, "isDefaultGateway", nil, "hairpinMode", nil,
+		"master", "elsewhere0", "mode", "private", "vlanId", 99, "device", "elsewhere0", "macspoofchk", nil,
+		"backend", "nftables", "runtimeConfig", nil, "snat", nil, "ingressPolicy", nil,
+		"sysctl", nil, "txQLen", nil, "promisc", nil, "allmulti", nil, "ingressRate", nil, "egressRate", nil, "table", nil)
 }
 
 // TestDel deletes attachments that something has happened to: nothing is left of them, nothing happens to another, and

@@ -11,13 +11,14 @@ import (
 // A mode is a configuration of a plugin that makes another plan than the others.
 type mode struct {
 	name   string
-	config string
+	config string   // NUMBER in it stands for the container's
 	before []string // configurations of the plugins before it in the list
 	args   string   // CNI_ARGS
 	bridge string   // that stays, for the next container
 	need   []string // features of the kernel
 
 	setup, cleanup string   // shell commands that make what has to be on the host, and take it away
+	each           string   // a shell command that makes what every container needs of the host, unless it is there
 	leaves         []string // patterns of what else outlives the last attachment
 
 	families string // "4", "6", "46" or "" for no addresses
@@ -110,6 +111,8 @@ func modes() []mode {
 		m.name, m.config, m.bridge = "bridge "+m.name, bridgeConfig("net-bridge", m.config), bridgeName
 		add(m)
 	}
+	list = append(list, interfaceModes()...)
+	list = append(list, chainedModes()...)
 	add(mode{name: "loopback", config: config("loopback", "net-lo", "")})
 	add(mode{name: "loopback after others", config: config("loopback", "net-lo", `"prevResult":{"cniVersion":"1.1.0",
 		"interfaces":[{"name":"eth0","sandbox":"/elsewhere"}],"ips":[{"address":"10.99.0.9/24","interface":0}]}`)})
@@ -147,7 +150,11 @@ func removeAtEnd(t testing.TB, bridge string) {
 // container returns an attachment in the mode, with a number among the test's that is below 10.
 func (m mode) container(t testing.TB, id string, number int) *attachment {
 	t.Helper()
-	a := attach(t, m.config, id)
+	fill := strings.NewReplacer("NUMBER", fmt.Sprint(number))
+	if m.each != "" {
+		host.Run(t, "sh", "-ec", fill.Replace(m.each))
+	}
+	a := attach(t, fill.Replace(m.config), id)
 	a.before = m.before
 	if m.args != "" {
 		a.args = fmt.Sprintf(m.args, number)

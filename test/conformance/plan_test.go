@@ -49,7 +49,7 @@ func TestFootprint(t *testing.T) {
 					}
 				}
 			}
-			if _, err := serve(t, h, a.plugin(), a.call(cni.VerbDel, m.config)); err != nil {
+			if _, err := serve(t, h, a.plugin(), a.call(cni.VerbDel, a.config)); err != nil {
 				t.Error(err)
 			}
 			return names

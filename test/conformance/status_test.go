@@ -17,10 +17,13 @@ import (
 func TestStatus(t *testing.T) {
 	before := host.Snapshot(t)
 	for _, m := range modes() {
-		a := &attachment{config: m.config}
-		if _, failure := invoke(t, cni.VerbStatus, a.plugin(), m.config, a); failure != nil {
-			t.Errorf("%s: %v", m.name, failure)
-		}
+		t.Run(m.name, func(t *testing.T) {
+			m.prepare(t)
+			a := m.container(t, "asked", 1)
+			if _, failure := invoke(t, cni.VerbStatus, a.plugin(), a.config, a); failure != nil {
+				t.Error(failure)
+			}
+		})
 	}
 	host.Unchanged(t, before)
 }
