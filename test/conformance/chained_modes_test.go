@@ -67,9 +67,14 @@ func chainedModes() []mode {
 		{"sbr", "", ``, nil},
 		{"vrf", "", `"vrfname":"blue"`, []string{"vrf"}},
 	} {
+		// What a container sends without choosing its address finds no route in the main table.
+		families := "46"
+		if m.plugin == "vrf" || m.plugin == "sbr" {
+			families = ""
+		}
 		list = append(list, mode{
 			name: m.plugin + m.name, config: config(m.plugin, "net-chain", m.keys), before: []string{ptp}, need: m.need,
-			families: "46", gateway: m.plugin != "vrf", peers: m.plugin != "vrf",
+			families: families, gateway: families != "", peers: families != "",
 		})
 	}
 	bridge := config("bridge", "net-isolated", `"bridge":"`+bridgeName+`","isGateway":true,"ipam":`+hostLocal("46"))
