@@ -3,8 +3,10 @@
 package hostdevice
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
+	"strings"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/plugin"
@@ -122,7 +124,7 @@ func observe(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 
 // footprint names what the reference has moved, whose records are in the devices'
 // aliases.
-func footprint(_ *Config, r *plugin.Request, _ []netip.Addr) []state.Key {
+func footprint(c *Config, r *plugin.Request, _ []netip.Addr) []state.Key {
 	previous, _ := r.Previous()
-	return []state.Key{device.FootprintKey(r.IfName, previous.MAC)}
+	return []state.Key{device.FootprintKey(r.IfName, cmp.Or(previous.MAC, strings.ToLower(c.HWAddr), c.Device))}
 }

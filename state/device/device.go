@@ -41,8 +41,9 @@ var _ state.Restorer = Device{}
 func (d Device) Key() state.Key { return key(d.As, d.Name) }
 
 // FootprintKey names a device that no record tells of, by its name in the sandbox
-// and by the hardware address that ADD reported, if that is known.
-func FootprintKey(as, mac string) state.Key { return key(as, mac) }
+// and by what tells it from another container's: its hardware address, or its name
+// on the host.
+func FootprintKey(as, evidence string) state.Key { return key(as, evidence) }
 
 func key(as, what string) state.Key {
 	k := state.Key{NS: state.Host, Kind: kindName, Name: as}

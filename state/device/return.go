@@ -24,14 +24,15 @@ func (Kind) Kind() string { return kindName }
 // Remove gives the device back as it was. It may have been renamed in the sandbox,
 // or be back on the host already, by the kernel's doing, under whatever name.
 //
-// Without a record it is a device of the sandbox that has the name, the
-// hardware address if one is known, and an alias that tells its name on the host:
-// its up state and other names are not known then, and it stays down.
+// Without a record it is a device of the sandbox that has the name, an alias that
+// tells its name on the host, and what the key knows it by: its up state and other
+// names are not known then, and it stays down. A key that knows it by nothing
+// removes nothing, for the path may lead to another container's sandbox by now.
 //
 // If the name on the host is taken by now, the device is given back under
 // another name, and that is said by an error of state.CodeConflict, once.
 func (Kind) Remove(ctx context.Context, k *state.Kernel, obj state.Object, _ state.Owner) error {
-	as, mac, _ := strings.Cut(obj.Key.Name, " ")
+	as, evidence, _ := strings.Cut(obj.Key.Name, " ")
 	if obj.Before != nil {
 		o := new(origin)
 		if err := json.Unmarshal(obj.Before, o); err != nil {
@@ -53,7 +54,7 @@ func (Kind) Remove(ctx context.Context, k *state.Kernel, obj state.Object, _ sta
 	if err != nil {
 		return err
 	}
-	if l.Name != as || cni.ValidateIfName(l.Alias) != nil || mac != "" && l.MAC.String() != mac {
+	if l.Name != as || cni.ValidateIfName(l.Alias) != nil || evidence != l.MAC.String() && evidence != l.Alias {
 		return nil
 	}
 	return give(k, state.Sandbox, l, &origin{Name: l.Alias, Kind: l.Kind, MAC: l.MAC.String()})

@@ -143,8 +143,9 @@ func (Kind) Kind() string { return kindName }
 // Remove deletes the rules, whether or not the link is still there.
 //
 // A rule has no tag. Without a record those from the addresses that the key names
-// are meant, or else those from the addresses that the link has: unless the key
-// has a hardware address, and the link another.
+// are meant, or else those from the addresses of a link that has the key's hardware
+// address. A key without either removes nothing, for the path may lead to another
+// container's sandbox by now.
 func (Kind) Remove(_ context.Context, k *state.Kernel, obj state.Object, _ state.Owner) error {
 	conn, err := k.Route(state.Sandbox)
 	if errors.Is(err, state.ErrNoSandbox) {
@@ -178,7 +179,7 @@ func evident(conn *rtnl.Conn, name, mac string, rules []Source) ([]Source, error
 	if mac != "" && l.MAC.String() != mac {
 		return nil, nil
 	}
-	if len(rules) > 0 {
+	if len(rules) > 0 || mac == "" {
 		return rules, nil
 	}
 	addrs, err := conn.Addrs(l.Index)
