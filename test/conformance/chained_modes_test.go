@@ -45,6 +45,14 @@ const ports = `"runtimeConfig":{"portMappings":[
 // shaped are limits of both directions.
 const shaped = `"ingressRate":10000000,"ingressBurst":1000000,"egressRate":20000000,"egressBurst":1000000`
 
+// ofFirewall are the chains that the plugin firewall makes of iptables, with the rules that are of no container, and the policies
+// of bridges.
+var ofFirewall = []string{
+	`^ip6?tables-save filter (chain (FORWARD|CNI-\S+) |-A FORWARD .*-j CNI-|-A CNI-FORWARD .*-j CNI-ADMIN|-A CNI-ISOLATION-)`,
+	`^nft (table ip6? filter|chain ip6? filter |rule ip6? filter (FORWARD|CNI-ISOLATION-\S+) |rule ip6? filter CNI-FORWARD .*CNI-ADMIN)`,
+	`^nft element inet plumb .* comment="plumb"$`,
+}
+
 // chainedModes are those of plugins that come after another, which here is ptp or bridge.
 func chainedModes() []mode {
 	ptp := config("ptp", "net-chain", `"ipam":`+hostLocal("46"))
@@ -74,7 +82,7 @@ func chainedModes() []mode {
 		}
 		list = append(list, mode{
 			name: m.plugin + m.name, config: config(m.plugin, "net-chain", m.keys), before: []string{ptp}, need: m.need,
-			families: families, gateway: families != "", peers: families != "",
+			families: families, gateway: families != "", peers: families != "", leaves: ofFirewall,
 		})
 	}
 	bridge := config("bridge", "net-isolated", `"bridge":"`+bridgeName+`","isGateway":true,"ipam":`+hostLocal("46"))
@@ -84,6 +92,8 @@ func chainedModes() []mode {
 				name: "firewall " + backend + " " + policy, config: config("firewall", "net-isolated", `"backend":"`+backend+`","ingressPolicy":"`+policy+`"`),
 				before: []string{bridge}, bridge: bridgeName, families: "46", gateway: true, peers: policy == "same-bridge",
 				need: map[string][]string{"nftables": {"nft-inet-nat"}, "iptables": {"iptables-nft"}}[backend],
+				// The policy stays as the bridge does.
+				setup: `true`, cleanup: `nft flush ruleset`, leaves: ofFirewall,
 			})
 		}
 	}
