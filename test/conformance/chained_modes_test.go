@@ -45,9 +45,11 @@ const ports = `"runtimeConfig":{"portMappings":[
 // shaped are limits of both directions.
 const shaped = `"ingressRate":10000000,"ingressBurst":1000000,"egressRate":20000000,"egressBurst":1000000`
 
-// ofFirewall are the chains that the plugin firewall makes of iptables, with the rules that are of no container, and the policies
+// ofChains are the chains that portmap and firewall make with iptables, with the rules that are of no container, and the policies
 // of bridges.
-var ofFirewall = []string{
+var ofChains = []string{
+	`^ip6?tables-save nat (chain CNI-HOSTPORT-|-A CNI-HOSTPORT-(MASQ|SETMARK) |-A (OUTPUT|PREROUTING|POSTROUTING) .*-j CNI-HOSTPORT-)`,
+	`^nft (chain ip6? nat CNI-HOSTPORT-|rule ip6? nat (CNI-HOSTPORT-(MASQ|SETMARK)|OUTPUT|PREROUTING|POSTROUTING) )`,
 	`^ip6?tables-save filter (chain (FORWARD|CNI-\S+) |-A FORWARD .*-j CNI-|-A CNI-FORWARD .*-j CNI-ADMIN|-A CNI-ISOLATION-)`,
 	`^nft (table ip6? filter|chain ip6? filter |rule ip6? filter (FORWARD|CNI-ISOLATION-\S+) |rule ip6? filter CNI-FORWARD .*CNI-ADMIN)`,
 	`^nft element inet plumb .* comment="plumb"$`,
@@ -82,7 +84,7 @@ func chainedModes() []mode {
 		}
 		list = append(list, mode{
 			name: m.plugin + m.name, config: config(m.plugin, "net-chain", m.keys), before: []string{ptp}, need: m.need,
-			families: families, gateway: families != "", peers: families != "", leaves: ofFirewall,
+			families: families, gateway: families != "", peers: families != "", leaves: ofChains,
 		})
 	}
 	bridge := config("bridge", "net-isolated", `"bridge":"`+bridgeName+`","isGateway":true,"ipam":`+hostLocal("46"))
@@ -93,7 +95,7 @@ func chainedModes() []mode {
 				before: []string{bridge}, bridge: bridgeName, families: "46", gateway: true, peers: policy == "same-bridge",
 				need: map[string][]string{"nftables": {"nft-inet-nat"}, "iptables": {"iptables-nft"}}[backend],
 				// The policy stays as the bridge does.
-				setup: `true`, cleanup: `nft flush ruleset`, leaves: ofFirewall,
+				setup: `true`, cleanup: `nft flush ruleset`, leaves: ofChains,
 			})
 		}
 	}
