@@ -144,6 +144,7 @@ func container(t testing.TB) string {
 		"link set vhost addrgenmode none up",
 		"addr add 10.22.0.1/16 dev vhost",
 		"addr add fd00:22::1/64 dev vhost nodad",
+		"addr add fe80::1/64 dev vhost nodad", // without one the kernel asks for no neighbour on behalf of others
 	} {
 		host.Run(t, "ip", strings.Fields(args)...)
 	}
