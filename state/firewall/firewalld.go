@@ -19,7 +19,7 @@ var errNotRunning = errors.New("firewalld does not run: it is not on the D-Bus s
 const (
 	firewalldService = "org.fedoraproject.FirewallD1"
 	firewalldPath    = "/org/fedoraproject/FirewallD1"
-	zoneInterface    = "org.fedoraproject.FirewallD1.zone"
+	zoneMethods      = "org.fedoraproject.FirewallD1.zone."
 )
 
 // zones are firewalld's. The sources added are of its running state: they are
@@ -53,10 +53,7 @@ func (z *zones) close() {
 }
 
 func (z *zones) call(method string, args ...string) (string, error) {
-	a, err := z.conn.Call(dbus.Call{
-		Service: firewalldService, Path: firewalldPath, Interface: zoneInterface, Method: method, Args: args,
-	})
-	return a.Text, err
+	return z.conn.Call(dbus.Object{Service: firewalldService, Path: firewalldPath}, zoneMethods+method, args...)
 }
 
 // refused tells whether firewalld has refused for a reason, which its message

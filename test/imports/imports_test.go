@@ -79,13 +79,16 @@ var rules = []struct {
 	{of: []string{"./cnitool/..."}, only: []string{"./cni/...", "./runtime/...", "./cnitool/..."}},
 	{of: []string{"./state"}, not: []string{"./plugin/...", "./plugins/...", "./ipam/..."}},
 	{of: []string{"./state/..."}, not: []string{"./plugin/...", "./plugins/...", "./ipam/...", "./protocol/...", "./runtime/..."}},
-	{of: []string{"./internal/rtnl", "./internal/nftconn", "./internal/netns", "./internal/iptables", "./internal/addrstore"}, not: []string{"./state/...", "./plugin/...", "./plugins/...", "./ipam/...", "./protocol/...", "./runtime/..."}},
+	{of: []string{"./internal/rtnl", "./internal/nftconn", "./internal/netns", "./internal/iptables", "./internal/addrstore", "./internal/dbus"}, not: []string{"./state/...", "./plugin/...", "./plugins/...", "./ipam/...", "./protocol/...", "./runtime/..."}},
 	{of: []string{"./plugin/..."}, not: []string{"./plugins/...", "./ipam/...", "./protocol/...", "./runtime/..."}},
 	{of: []string{"./plugins/...", "./ipam/..."}, not: []string{"./protocol/...", "./runtime/...", "./cnitool/...", "net/http", "flag"}},
 }
 
 // netlink are the libraries that speak to the kernel; golang.org/x/sys has but numbers and system calls.
 var netlink = []string{"github.com/vishvananda/netlink/...", "github.com/vishvananda/netns/...", "github.com/mdlayher/...", "github.com/google/nftables/..."}
+
+// owned are the libraries that one package wraps, because what else they have changes the process or reads its environment.
+var owned = map[string]string{"github.com/godbus/dbus/v5/...": "./internal/dbus"}
 
 func TestImports(t *testing.T) {
 	packages := list(t)
@@ -114,6 +117,11 @@ func TestImports(t *testing.T) {
 			dep = short(dep)
 			if matches(dep, netlink...) && !matches(path, "./internal/rtnl", "./internal/nftconn") {
 				t.Errorf("%s imports %s: only internal/rtnl and internal/nftconn do", path, dep)
+			}
+			for library, owner := range owned {
+				if matches(dep, library) && path != owner {
+					t.Errorf("%s imports %s: only %s does", path, dep, owner)
+				}
 			}
 			one, other := sibling(path), sibling(dep)
 			if one != "" && other != "" && one != other {
