@@ -431,10 +431,6 @@ type entry struct {
 	nftconn.Element
 }
 
-func (e entry) same(o entry) bool {
-	return e.in.Name == o.in.Name && string(e.Key) == string(o.Key) && string(e.KeyEnd) == string(o.KeyEnd)
-}
-
 // entries returns the elements that p is.
 func (p Portmap) entries() []entry {
 	tag := p.Owner.Tag()
@@ -641,7 +637,7 @@ func describe(e entry) string {
 	if f, ok := ofElement(familyOfMap(e.in), e.Element); ok {
 		return f.String()
 	}
-	return "masquerading of a container's address"
+	return "an address of the container" // whose flows from nearby are masqueraded
 }
 
 // diffElements compares with what ensureElements makes. mine tells whether any

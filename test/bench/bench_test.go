@@ -51,6 +51,8 @@ func TestBench(t *testing.T) {
 		r.Needs = append(r.Needs, tools.inspect(t, s, as)...)
 	}
 
+	r.Timings = append(r.Timings, timePorts(t, list, *rounds)...)
+
 	if testing.Verbose() {
 		r.print(os.Stdout)
 	}
