@@ -38,6 +38,27 @@ func Restore(ctx context.Context, ns *netns.NS, f nftconn.Family, v Variant, scr
 	return err
 }
 
+// Converge applies the script that a function makes of what there is, "" for
+// nothing to do, and tells whether there was something. Between the look and
+// the change somebody else may have changed the same, so that a script which
+// creates a chain or deletes a rule fails. Then the function is asked again,
+// until what it returns is no other than what has failed.
+func Converge(ctx context.Context, ns *netns.NS, f nftconn.Family, v Variant, script func() (string, error)) (changed bool, err error) {
+	for tried := ""; ; {
+		next, scriptErr := script()
+		if scriptErr != nil || next == "" {
+			return false, scriptErr
+		}
+		if next == tried {
+			return false, err
+		}
+		if err = Restore(ctx, ns, f, v, next); err == nil {
+			return true, nil
+		}
+		tried = next
+	}
+}
+
 // Save returns a table in the format of iptables-save.
 func Save(ctx context.Context, ns *netns.NS, f nftconn.Family, v Variant, table string) (string, error) {
 	return run(ctx, ns, f, v, "save", "", "-t", table)

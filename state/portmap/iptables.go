@@ -59,15 +59,19 @@ func (p Portmap) ensureIPTables(ctx context.Context, k *state.Kernel) (state.Und
 		if err != nil {
 			return fail(err)
 		}
-		rules, exists := x.current(f, variant == iptables.Legacy)
-		script := p.script(f, rules, exists)
-		if script == "" {
-			continue
+		read := func() (string, error) {
+			x, err := readForeign(ctx, conn)
+			if err != nil {
+				return "", err
+			}
+			rules, exists := x.current(f, variant == iptables.Legacy)
+			return p.script(f, rules, exists), nil
 		}
-		if err := iptables.Restore(ctx, ns, f, iptables.Default, script); err != nil {
+		changed, err := iptables.Converge(ctx, ns, f, iptables.Default, read)
+		if err != nil {
 			return fail(fmt.Errorf("map ports: %w", err))
 		}
-		done = true
+		done = done || changed
 	}
 	if !done {
 		return nil, nil
