@@ -127,24 +127,19 @@ func readLegacy(ctx context.Context, r nftconn.Reader, f nftconn.Family) (*xtTab
 // ensureLegacy admits the addresses in the legacy tables, with one process for
 // each family where there is something to do.
 func (a Admission) ensureLegacy(ctx context.Context, k *state.Kernel, b Backend) (added []netip.Addr, err error) {
-	conn, err := k.NFT()
-	if err != nil {
-		return nil, err
-	}
 	for _, f := range families() {
 		addrs := ofFamily(f, a.addresses())
 		if addrs == nil {
 			continue
 		}
-		x, err := readLegacy(ctx, conn, f)
+		var missing []netip.Addr
+		err := changeLegacy(ctx, k, f, func(x *xtTable) (c xtChange) {
+			if x.uses(b) {
+				c, missing = x.admit(addrs, a.adminChain())
+			}
+			return c
+		})
 		if err != nil {
-			return added, err
-		}
-		if !x.uses(b) {
-			continue
-		}
-		c, missing := x.admit(addrs, a.adminChain())
-		if err := applyLegacy(ctx, k, f, c); err != nil {
 			return added, err
 		}
 		added = append(added, missing...)
@@ -152,15 +147,26 @@ func (a Admission) ensureLegacy(ctx context.Context, k *state.Kernel, b Backend)
 	return added, nil
 }
 
-func applyLegacy(ctx context.Context, k *state.Kernel, f nftconn.Family, c xtChange) error {
-	if c.empty() {
-		return nil
+// changeLegacy does what a function says is to be done to a family's legacy
+// table.
+func changeLegacy(ctx context.Context, k *state.Kernel, f nftconn.Family, plan func(*xtTable) xtChange) error {
+	conn, err := k.NFT()
+	if err != nil {
+		return err
 	}
 	ns, err := k.Namespace(state.Host)
 	if err != nil {
 		return err
 	}
-	return iptables.Restore(ctx, ns, f, iptables.Legacy, c.script())
+	_, err = iptables.Converge(ctx, ns, f, iptables.Legacy, func() (string, error) {
+		x, err := readLegacy(ctx, conn, f)
+		if err != nil {
+			return "", err
+		}
+		c := plan(x)
+		return c.script(), nil
+	})
+	return err
 }
 
 func (a Admission) diffLegacy(ctx context.Context, r nftconn.Reader, b Backend) (drifts []state.Drift, err error) {
@@ -183,21 +189,13 @@ func (a Admission) diffLegacy(ctx context.Context, r nftconn.Reader, b Backend) 
 
 // removeLegacy removes the rules of addresses.
 func removeLegacy(ctx context.Context, k *state.Kernel, addrs []netip.Addr) error {
-	conn, err := k.NFT()
-	if err != nil {
-		return err
-	}
 	var errs []error
 	for _, f := range families() {
 		mine := ofFamily(f, addrs)
 		if mine == nil {
 			continue
 		}
-		x, err := readLegacy(ctx, conn, f)
-		if err == nil {
-			err = applyLegacy(ctx, k, f, x.expel(mine))
-		}
-		errs = append(errs, err)
+		errs = append(errs, changeLegacy(ctx, k, f, func(x *xtTable) xtChange { return x.expel(mine) }))
 	}
 	return errors.Join(errs...)
 }

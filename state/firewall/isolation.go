@@ -327,19 +327,11 @@ func chosen(f nftconn.Family, v iptables.Variant) bool {
 }
 
 func (i Isolation) ensureLegacy(ctx context.Context, k *state.Kernel) error {
-	conn, err := k.NFT()
-	if err != nil {
-		return err
-	}
 	for _, f := range families() {
 		if !chosen(f, iptables.Legacy) {
 			continue
 		}
-		x, err := readLegacy(ctx, conn, f)
-		if err != nil {
-			return err
-		}
-		if err := applyLegacy(ctx, k, f, i.change(x)); err != nil {
+		if err := changeLegacy(ctx, k, f, i.change); err != nil {
 			return err
 		}
 	}

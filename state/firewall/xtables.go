@@ -288,11 +288,14 @@ func (c *xtChange) into(tx *nftconn.Tx, f nftconn.Family) {
 	}
 }
 
-// script writes the change for iptables-restore.
+// script writes the change for iptables-restore, "" for none.
 func (c *xtChange) script() string {
+	if c.empty() {
+		return ""
+	}
 	lines := []string{"*" + filterTable}
 	for _, name := range c.chains {
-		lines = append(lines, ":"+name+" - [0:0]")
+		lines = append(lines, "-N "+name) // fails if there is one by now, where ":" would empty it
 	}
 	for _, r := range c.remove {
 		lines = append(lines, "-D "+r.chain+" "+r.words())
