@@ -169,6 +169,7 @@ func TestSysctl(t *testing.T) {
 		{`"sysctl":{"net/ipv4/conf/eth0/arp_filter":"1"}`, "ipv4/conf/eth0/arp_filter", "1"},
 		{`"sysctl":{"net.ipv6.conf.eth0.accept_redirects":"0"}`, "ipv6/conf/eth0/accept_redirects", "0"},
 		{`"sysctl":{"net.ipv4.ip_local_port_range":"2000 3000"}`, "ipv4/ip_local_port_range", "2000 3000"},
+		{`"sysctl":{"net.ipv4.ip_local_reserved_ports":"8080-8090"}`, "ipv4/ip_local_reserved_ports", "8080-8090"}, // empty before
 		{`"sysctl":{"net.core.somaxconn":"500"},"args":{"cni":{"sysctl":{"net.core.somaxconn":"600"}}}`, "core/somaxconn", "600"},
 		{`"args":{"cni":{"sysctl":{"net.core.somaxconn":"600"}}}`, "core/somaxconn", "600"},
 	} {

@@ -130,7 +130,11 @@ func read(name string) (string, error) {
 }
 
 func write(s Setting) error {
-	if err := smallfile.Write(path(s.Name), []byte(s.Value)); err != nil {
+	value := s.Value
+	if value == "" { // of a list without elements; to write nothing changes nothing
+		value = "\n"
+	}
+	if err := smallfile.Write(path(s.Name), []byte(value)); err != nil {
 		return fmt.Errorf("set sysctl to %q: %w", s.Value, err)
 	}
 	return nil
