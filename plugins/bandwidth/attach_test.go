@@ -254,3 +254,48 @@ func TestNotAttached(t *testing.T) {
 	b.Config = bandwidth("") // no limits, nothing to check
 	b.Check(t)
 }
+
+// TestOtherPair limits nothing of a pair that has the same indexes as the
+// container's, whose other end is not on the host.
+func TestOtherPair(t *testing.T) {
+	host.Need(t, "tbf", "ifb", "mirred", "veth")
+	a := attach.New(t, `{"cniVersion":"1.1.0","name":"net","type":"loopback"}`, "routed")
+	pair := func(ns, name, peer, peerNS string) {
+		host.RunIn(t, ns, "ip", "link", "add", name, "index", "777", "type", "veth", "peer", "name", peer, "index", "888", "netns", peerNS[len("/run/netns/"):])
+	}
+	pair(host.NetNS(t), "router0", "eth0", a.NetNS)
+	pair("", "veth0", "other0", host.NetNS(t))
+	t.Cleanup(func() { host.Run(t, "ip", "link", "del", "veth0") })
+	a.Prev = json.RawMessage(`{"cniVersion":"1.1.0","interfaces":[{"name":"eth0","sandbox":"` + a.NetNS + `"}]}`)
+	b := a.Then(t, bandwidth(limits))
+	b.Add(t)
+	if got := qdiscs(t, "", "veth0"); len(got) != 0 {
+		t.Errorf("the other pair has %+v", got)
+	}
+	if got := qdiscs(t, a.NetNS, "eth0"); len(got) < 2 {
+		t.Errorf("the container's has %+v", got)
+	}
+	b.Check(t)
+	b.Del(t)
+}
+
+// TestUntagged has an ADD killed between the device and its tag: the next ADD
+// takes the device, and DEL removes it.
+func TestUntagged(t *testing.T) {
+	a := attached(t, ptp, "untagged")
+	b := a.Then(t, bandwidth(limits))
+	b.Add(t)
+	ifb := ifbs(t, "")[0]
+	untag := func() { host.Run(t, "ip", "link", "set", "dev", ifb, "alias", "") }
+	untag()
+	b.Add(t)
+	if got := host.Links(t, "")[ifb].Alias; got != "plumb:net/untagged/eth0" {
+		t.Errorf("after the next ADD the device's alias is %q", got)
+	}
+	b.Check(t)
+	untag()
+	b.Del(t)
+	if got := ifbs(t, ""); len(got) != 0 {
+		t.Errorf("after DEL there is %v", got)
+	}
+}

@@ -89,25 +89,11 @@ func missing(r *plugin.Request, result *cni.Result) place {
 }
 
 // hostEnd returns the name of the host's end of a pair, empty if there is none.
-// Every namespace counts its links from one, so the ends have to name each other,
-// and the result, if it names links of the host, has to name this one.
+// The result, if it names links of the host, has to name this one.
 func hostEnd(inside *rtnl.Link, result *cni.Result, rd state.Reader) (string, error) {
-	if inside.Kind != "veth" || inside.PeerNS == rtnl.SameNS {
-		return "", nil
-	}
-	host, err := rd.Route(state.Host)
-	if err != nil {
+	end, err := link.OtherEnd(rd, inside)
+	if err != nil || end == nil {
 		return "", err
-	}
-	end, err := host.LinkByIndex(inside.Peer)
-	if errors.Is(err, rtnl.ErrNotFound) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	if end.Kind != "veth" || end.Peer != inside.Index || end.PeerNS == rtnl.SameNS {
-		return "", nil
 	}
 	named := func(i cni.Interface) bool { return i.Sandbox == "" && i.Name == end.Name }
 	others := slices.ContainsFunc(result.Interfaces, func(i cni.Interface) bool { return i.Sandbox == "" })

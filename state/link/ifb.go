@@ -111,10 +111,20 @@ func (i IFB) takeOver(conn *rtnl.Conn) error {
 	if err != nil {
 		return err
 	}
-	if found.Kind != "ifb" || found.Alias != i.Owner.Tag() {
+	if !isIFBOf(i.Owner, found) {
 		return cni.Errorf(state.CodeConflict, "interface %s already exists (%s)", i.Name, describe(found))
 	}
+	if found.Alias == "" {
+		return i.mark(conn, found)
+	}
 	return nil
+}
+
+// isIFBOf reports whether a device is the owner's: by its tag or, if it has
+// none since the ADD was killed before it could give it one, by its name, which
+// nobody else's has.
+func isIFBOf(o state.Owner, l *rtnl.Link) bool {
+	return l.Kind == "ifb" && (l.Alias == o.Tag() || l.Alias == "" && l.Name == IFBName(o))
 }
 
 // Diff compares the device's kind.
@@ -147,7 +157,7 @@ func (IFBKind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o st
 		return err
 	}
 	byReference := obj.Key.NS == state.Host && found.Name == ReferenceIFBName(o) && !state.Tagged(found.Alias)
-	if found.Alias != o.Tag() && !byReference {
+	if !isIFBOf(o, found) && !byReference {
 		return nil
 	}
 	conn, err := k.Route(obj.Key.NS)

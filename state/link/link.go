@@ -66,7 +66,7 @@ func (Kind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o state
 	tagged := found
 	inside := obj.Key.NS == state.Sandbox
 	if inside {
-		tagged, err = otherEnd(k, found)
+		tagged, err = OtherEnd(k.Reader(), found)
 		if err != nil || tagged == nil {
 			return err
 		}
@@ -97,11 +97,14 @@ func knownBy(conn *rtnl.Conn, l *rtnl.Link, evidence []string) (bool, error) {
 	}), err
 }
 
-// otherEnd returns the host's end of a pair whose end in the sandbox is given,
+// OtherEnd returns the host's end of a pair whose end in the sandbox is given,
 // or nil if that is not on the host. Indexes alone don't tell: every namespace
 // counts from one.
-func otherEnd(k *state.Kernel, inside *rtnl.Link) (*rtnl.Link, error) {
-	host, err := k.Route(state.Host)
+func OtherEnd(r state.Reader, inside *rtnl.Link) (*rtnl.Link, error) {
+	if inside.Kind != "veth" || inside.PeerNS == rtnl.SameNS {
+		return nil, nil
+	}
+	host, err := r.Route(state.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +115,10 @@ func otherEnd(k *state.Kernel, inside *rtnl.Link) (*rtnl.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	sandbox, err := k.Namespace(state.Sandbox)
+	if end.Kind != "veth" || end.Peer != inside.Index || end.PeerNS == rtnl.SameNS {
+		return nil, nil
+	}
+	sandbox, err := r.Namespace(state.Sandbox)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +126,7 @@ func otherEnd(k *state.Kernel, inside *rtnl.Link) (*rtnl.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	if end.Kind != "veth" || end.Peer != inside.Index || end.PeerNS != id {
+	if end.PeerNS != id {
 		return nil, nil
 	}
 	return end, nil

@@ -154,7 +154,7 @@ func describeInside(k *state.Kernel, sandbox *rtnl.Conn, l *rtnl.Link) string {
 			}
 		}
 	}
-	if end, err := otherEnd(k, l); err == nil && end != nil {
+	if end, err := OtherEnd(k.Reader(), l); err == nil && end != nil {
 		if o, ok := state.ParseTag(end.Alias); ok {
 			text += ", of " + o.String()
 		}
