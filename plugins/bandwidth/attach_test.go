@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/test/attach"
@@ -220,7 +221,11 @@ func TestReference(t *testing.T) {
 	})
 	t.Run("GC of its", func(t *testing.T) {
 		gone, lives := add(t, reference, "gone"), add(t, reference, "lives")
+		hostEnd := gone.HostEnd(t)
 		host.RemoveNetNS(t, gone.NetNS)
+		for try := 0; try < 100 && host.Links(t, "")[hostEnd].Name != ""; try++ {
+			time.Sleep(20 * time.Millisecond) // it goes in the kernel's own time
+		}
 		ours := lives.Again(t, config, "eth0")
 		ours.Bin = host.Bin(t)
 		ours.GC(t, lives)

@@ -120,7 +120,7 @@ func TestKill(t *testing.T) {
 				done = killed(t, a, steps)
 				a.del(t)
 				a.gone(t)
-				if diff := before.Diff(settled(t, before), m.stays()...); diff != "" {
+				if diff := before.Diff(settled(t, before, m.stays()...), m.stays()...); diff != "" {
 					t.Errorf("killed at step %d, and deleted:\n%s", steps, diff)
 					before = host.Snapshot(t)
 				}
