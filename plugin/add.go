@@ -73,7 +73,10 @@ func (a *addition) refuseElsewhere() error {
 		return nil
 	}
 	id, err := a.kernel.SandboxID()
-	if err != nil || id == a.record.Sandbox || !a.record.Alive() {
+	if err != nil || id == a.record.Sandbox {
+		return err
+	}
+	if alive, err := a.record.Alive(); err != nil || !alive {
 		return err
 	}
 	return cni.Errorf(state.CodeConflict, "the container is attached already, in %s; delete that attachment first", a.record.NetNS)

@@ -44,15 +44,20 @@ func (r *Record) Removable() []Object {
 	return objects
 }
 
-// Alive reports whether the sandbox is still where ADD found it.
-func (r *Record) Alive() bool {
+// Alive reports whether the sandbox is still where ADD found it. It fails if
+// that can't be told, say for want of file descriptors: what an attachment has
+// must not be given to another just then.
+func (r *Record) Alive() (bool, error) {
 	k, err := OpenKernel(r.NetNS)
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer k.Close()
 	id, err := k.SandboxID()
-	return err == nil && id == r.Sandbox
+	if errors.Is(err, ErrNoSandbox) {
+		return false, nil
+	}
+	return err == nil && id == r.Sandbox, err
 }
 
 // Records is a folder of records, a file each. An empty Dir means RecordDir.
@@ -168,7 +173,15 @@ func (r Records) Alive(tag string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return slices.ContainsFunc(all, func(rec Record) bool { return rec.Owner.Tag() == tag && rec.Alive() }), nil
+	for _, rec := range all {
+		if rec.Owner.Tag() != tag {
+			continue
+		}
+		if alive, err := rec.Alive(); alive || err != nil {
+			return alive, err
+		}
+	}
+	return false, nil
 }
 
 // All returns the records of all plugins, in the order of their file names.

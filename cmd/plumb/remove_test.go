@@ -224,6 +224,44 @@ func TestRemoveInTablesOfOthers(t *testing.T) {
 	}
 }
 
+// TestRemoveInDoubt removes nothing of an attachment whose sandbox can't be
+// looked at just now: that is not the same as gone.
+func TestRemoveInDoubt(t *testing.T) {
+	a := attach.New(t, `{"cniVersion":"1.1.0","name":"doubt","type":"loopback"}`, "doubted")
+	a.IfName = "lo"
+	a.Add(t)
+	const records = "/run/plumb/attachments/"
+	entries, err := os.ReadDir(records)
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("records: %v, %v", entries, err)
+	}
+	record := filepath.Join(records, entries[0].Name())
+	data, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loop := filepath.Join(t.TempDir(), "loop")
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(record, []byte(strings.ReplaceAll(string(data), a.NetNS, loop)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if alive, err := (state.Records{}).Alive("plumb:doubt/doubted/lo"); err == nil {
+		t.Errorf("it is told to be alive: %v", alive)
+	}
+	if out, err := host.Try(filepath.Join(host.Bin(t), "plumb"), "plugins", "remove"); err == nil {
+		t.Errorf("it succeeds: %s", out)
+	}
+	if _, err := os.Stat(record); err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(record, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a.Del(t)
+}
+
 // TestRemoveArguments refuses what it can't act on, and explains itself.
 func TestRemoveArguments(t *testing.T) {
 	plumb := filepath.Join(host.Bin(t), "plumb")

@@ -34,7 +34,7 @@ type ID struct {
 // /proc/PID/ns/net. The error matches ErrGone if there is none.
 func Open(path string) (*NS, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err == unix.ENOENT || err == unix.ESRCH {
+	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ESRCH {
 		return nil, fmt.Errorf("open namespace %s: %w", path, errors.Join(ErrGone, err))
 	}
 	if err != nil {

@@ -123,7 +123,7 @@ func isDevice(o state.Object) bool {
 func (s *Sweep) attached(rec state.Record, links []*rtnl.Link) (bool, error) {
 	k, err := state.OpenKernel(rec.NetNS)
 	if err != nil {
-		return false, nil // no namespace is there any more
+		return false, err // not that it is gone
 	}
 	defer k.Close()
 	id, err := k.SandboxID()
