@@ -15,17 +15,17 @@ import (
 
 // TestStatus asks every mode whether ADD could succeed, which changes nothing.
 func TestStatus(t *testing.T) {
-	before := host.Snapshot(t)
 	for _, m := range modes() {
 		t.Run(m.name, func(t *testing.T) {
 			m.prepare(t)
 			a := m.container(t, "asked", 1)
+			before := host.Snapshot(t)
 			if _, failure := invoke(t, cni.VerbStatus, a.plugin(), a.config, a); failure != nil {
 				t.Error(failure)
 			}
+			host.Unchanged(t, before)
 		})
 	}
-	host.Unchanged(t, before)
 }
 
 // TestVersion asks every program for its versions, as runtimes do: with a configuration and without.
