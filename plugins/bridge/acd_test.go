@@ -19,6 +19,9 @@ func TestACD(t *testing.T) {
 	stranger := host.NetNS(t)
 	host.Run(t, "ip", "link", "add", bridgeName, "up", "type", "bridge")
 	host.Run(t, "ip", "link", "add", "stranger", "up", "master", bridgeName, "type", "veth", "peer", "name", "eth0", "address", "02:00:00:00:99:01", "netns", stranger)
+	for _, link := range []string{bridgeName, "stranger"} { // lest addresses appear between two looks at the host
+		host.Run(t, "ip", "link", "set", link, "addrgenmode", "none")
+	}
 	host.RunIn(t, stranger, "ip", "link", "set", "eth0", "up")
 	host.RunIn(t, stranger, "ip", "addr", "add", "10.99.0.2/24", "dev", "eth0")
 

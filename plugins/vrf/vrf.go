@@ -76,10 +76,12 @@ func desired(_ context.Context, c *Config, r *plugin.Request, _ *cni.Result, _ s
 	return state.Plan{state.Own(vrf.Member{Link: r.IfName, VRF: c.name(), Table: c.table()})}, nil
 }
 
+// footprint is nothing where nothing tells the container's interface from
+// another's: the path may lead to another container's sandbox by now.
 func footprint(c *Config, r *plugin.Request, _ []netip.Addr) []state.Key {
-	if c.name() == "" {
+	previous, _ := r.Previous()
+	if c.name() == "" || previous.MAC == "" {
 		return nil
 	}
-	previous, _ := r.Previous()
 	return []state.Key{vrf.FootprintKey(r.IfName, c.name(), previous.MAC)}
 }

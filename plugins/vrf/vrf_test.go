@@ -314,6 +314,10 @@ func TestDEL(t *testing.T) {
 	add()
 	host.Run(t, "rm", "-r", "/run/plumb")
 	f.do(t, "DEL", "eth0", config)
+	if host.Links(t, f.ns)["eth0"].Master != "red" {
+		t.Error("DEL without a record and prevResult has released who knows whose interface")
+	}
+	f.do(t, "DEL", "eth0", config+f.prev("eth0"))
 	gone("without a record")
 	add()
 	host.Run(t, "rm", "-r", "/run/plumb")
