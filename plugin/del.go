@@ -21,7 +21,7 @@ func (d *Def[C]) del(ctx context.Context, s *session) error {
 		c = new(C) // edited since, and no reason to leave things behind
 	}
 	record, unread := s.host.Records.Load(d.Name, s.Owner)
-	k, objects, err := s.openRecorded(record)
+	k, objects, err := s.openRecorded(d.Name, record)
 	if err != nil {
 		return errors.Join(unread, err)
 	}
@@ -90,9 +90,9 @@ func (d *Def[C]) remove(ctx context.Context, s *session, k *state.Kernel, object
 // remove. A path such as /proc/PID/ns/net may by now lead somewhere else: then,
 // as without a record, the sandbox is where the call says, and of the record
 // only what is on the host remains.
-func (s *session) openRecorded(record *state.Record) (*state.Kernel, []state.Object, error) {
+func (s *session) openRecorded(plugin string, record *state.Record) (*state.Kernel, []state.Object, error) {
 	if record == nil {
-		k, err := state.OpenKernel(s.NetNS)
+		k, err := s.openNamed(plugin)
 		return k, nil, err
 	}
 	for _, path := range []string{record.NetNS, s.NetNS} {
@@ -108,9 +108,35 @@ func (s *session) openRecorded(record *state.Record) (*state.Kernel, []state.Obj
 			return nil, nil, err
 		}
 	}
-	k, err := state.OpenKernel(s.NetNS)
+	k, err := s.openNamed(plugin)
 	onHost := slices.DeleteFunc(record.Removable(), func(o state.Object) bool { return o.Key.NS == state.Sandbox })
 	return k, onHost, err
+}
+
+// openNamed opens the kernel with the sandbox where the call says, for what no
+// record of the attachment tells of. Without a prevResult nothing tells what in
+// there is its own: if the plugin has given another container an interface of
+// that name in there, the path has come to be that one's, and it is left alone.
+func (s *session) openNamed(plugin string) (*state.Kernel, error) {
+	k, err := state.OpenKernel(s.NetNS)
+	if err != nil || s.Config.PrevResult != nil {
+		return k, err
+	}
+	id, err := k.SandboxID()
+	if errors.Is(err, state.ErrNoSandbox) {
+		return k, nil
+	}
+	anothers := false
+	if err == nil {
+		anothers, err = s.host.Records.HasOther(plugin, id, s.Owner)
+	}
+	if err == nil && !anothers {
+		return k, nil
+	}
+	if err = errors.Join(err, k.Close()); err != nil {
+		return nil, err
+	}
+	return state.OpenKernel("")
 }
 
 // useRecordedIPAM makes the call's configuration of IPAM be that of the ADD,

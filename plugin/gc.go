@@ -69,7 +69,7 @@ func (d *Def[C]) collect(ctx context.Context, s *session, l *leftover) error {
 	r := *s.Request
 	r.Request, r.Owner = &call, l.owner
 	del := &session{Request: &r, host: s.host, trace: s.trace}
-	k, objects, err := del.openRecorded(l.record)
+	k, objects, err := del.openRecorded(d.Name, l.record)
 	if err != nil {
 		return err
 	}

@@ -166,6 +166,15 @@ func (r Records) List(plugin, network string) ([]Record, error) {
 	return r.list(strings.TrimSuffix(prefix, "@")) // of an empty interface
 }
 
+// HasOther reports whether a plugin has given an interface of the owner's name to
+// another container, in a sandbox. It reads all records of the plugin.
+func (r Records) HasOther(plugin string, sandbox netns.ID, o Owner) (bool, error) {
+	records, err := r.list(plugin + "@")
+	return slices.ContainsFunc(records, func(rec Record) bool {
+		return rec.Sandbox == sandbox && rec.Owner.IfName == o.IfName && rec.Owner.ContainerID != o.ContainerID
+	}), err
+}
+
 // Alive reports whether any plugin's record of an owner, known by its tag, has a
 // sandbox that is still there. It reads the whole folder.
 func (r Records) Alive(tag string) (bool, error) {

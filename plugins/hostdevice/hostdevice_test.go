@@ -370,6 +370,22 @@ func TestAnothersNow(t *testing.T) {
 	host.RunIn(t, other, "ip", "link", "del", "net1")
 }
 
+// TestNeverAdded is a DEL without prevResult of a container that has nothing, when
+// the path leads to another container.
+func TestNeverAdded(t *testing.T) {
+	f := setup(t)
+	f.do(t, "ADD", `,"device":"nic0"`+ipam)
+	config := `{"cniVersion":"1.1.0","name":"nics","type":"host-device","device":"nic0"}`
+	out, _, exit := host.Plugin(t, f.bin, "host-device", host.Env("DEL", "two", f.ns, "net1", f.bin), config)
+	if exit != 0 {
+		t.Fatal(out)
+	}
+	if _, ok := host.Links(t, f.ns)["net1"]; !ok {
+		t.Error("DEL has taken the device from another container")
+	}
+	f.do(t, "DEL", `,"device":"nic0"`+ipam)
+}
+
 // TestBack is DEL after somebody, as the kernel with a physical device, has put the
 // device back on the host under the name that it had inside.
 func TestBack(t *testing.T) {
