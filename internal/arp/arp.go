@@ -77,10 +77,7 @@ func (c *Conn) Claims(addrs []netip.Addr, deadline time.Time) (*Claim, error) {
 			if claim := c.claim(buf[:n], addrs); claim != nil {
 				return claim, nil
 			}
-			continue
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
+		case unix.EINTR, unix.EAGAIN:
 		default:
 			return nil, fmt.Errorf("receive ARP: %w", err)
 		}

@@ -2,9 +2,11 @@
 package netns
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,16 +69,27 @@ func (n *NS) ID() (ID, error) {
 	return ID{Dev: uint64(st.Dev), Inode: st.Ino}, nil
 }
 
+// lockPause is how long Lock waits before it tries again.
+const lockPause = 5 * time.Millisecond
+
 // Lock waits until nobody else has locked the namespace, by whatever path, and
-// returns how to unlock it. A process that ends unlocks it as well.
-func (n *NS) Lock() (unlock func() error, err error) {
+// returns how to unlock it. A process that ends unlocks it as well. It fails when
+// the context ends: a process inside, which can lock its own namespace, must not
+// keep us for ever.
+func (n *NS) Lock(ctx context.Context) (unlock func() error, err error) {
 	for {
-		err := unix.Flock(n.fd, unix.LOCK_EX)
-		if err == nil {
+		err := unix.Flock(n.fd, unix.LOCK_EX|unix.LOCK_NB)
+		switch err {
+		case nil:
 			return func() error { return unix.Flock(n.fd, unix.LOCK_UN) }, nil
-		}
-		if err != unix.EINTR {
+		case unix.EWOULDBLOCK, unix.EINTR:
+		default:
 			return nil, fmt.Errorf("lock namespace %s: %w", n.path, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("lock namespace %s, which another process has locked: %w", n.path, context.Cause(ctx))
+		case <-time.After(lockPause):
 		}
 	}
 }

@@ -2,6 +2,7 @@ package dhcp_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,12 +76,19 @@ func TestTermination(t *testing.T) {
 	}
 	a := l.attach(t, d, "")
 	a.add(t)
+	silent, err := net.Dial("unix", d.socket) // a caller that never says what it wants
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
 	if err := d.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
+	hung := time.AfterFunc(20*time.Second, d.kill)
 	if err := d.wait(); err != nil {
 		t.Errorf("ended with %v", err)
 	}
+	hung.Stop()
 	for _, path := range []string{d.socket, pid} {
 		if _, err := os.Stat(path); err == nil {
 			t.Errorf("%s is left", path)

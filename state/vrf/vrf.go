@@ -44,7 +44,7 @@ func FootprintKey(link, vrf, mac string) state.Key {
 // It fails with state.CodeConflict if the name is that of another kind of device,
 // if the VRF has another table, or if the link has another master.
 func (m Member) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
-	conn, unlock, err := lock(k)
+	conn, unlock, err := lock(ctx, k)
 	if err != nil {
 		return nil, err
 	}
@@ -64,8 +64,8 @@ func (m Member) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error)
 	if err != nil {
 		return nil, errors.Join(err, before.release(ctx, conn, vrf))
 	}
-	return func(context.Context) error {
-		conn, unlock, err := lock(k)
+	return func(ctx context.Context) error {
+		conn, unlock, err := lock(ctx, k)
 		if err != nil {
 			return err
 		}
@@ -74,9 +74,12 @@ func (m Member) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error)
 	}, nil
 }
 
+// lockWait is how long the lock is waited for, which nobody of ours has for long.
+const lockWait = 10 * time.Second
+
 // lock keeps others from changing the VRFs of the sandbox: choosing a table, and
 // deleting what nobody uses, take more than one message.
-func lock(k *state.Kernel) (conn *rtnl.Conn, unlock func() error, err error) {
+func lock(ctx context.Context, k *state.Kernel) (conn *rtnl.Conn, unlock func() error, err error) {
 	ns, err := k.Namespace(state.Sandbox)
 	if err != nil {
 		return nil, nil, err
@@ -84,7 +87,9 @@ func lock(k *state.Kernel) (conn *rtnl.Conn, unlock func() error, err error) {
 	if conn, err = k.Route(state.Sandbox); err != nil {
 		return nil, nil, err
 	}
-	unlock, err = ns.Lock()
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	unlock, err = ns.Lock(ctx)
 	return conn, unlock, err
 }
 
@@ -323,8 +328,8 @@ func (Kind) Kind() string { return kindName }
 
 // Remove takes the link out of the VRF, if it is there and has the hardware
 // address that the key names, and deletes a VRF that has no members.
-func (Kind) Remove(_ context.Context, k *state.Kernel, obj state.Object, _ state.Owner) error {
-	conn, unlock, err := lock(k)
+func (Kind) Remove(ctx context.Context, k *state.Kernel, obj state.Object, _ state.Owner) error {
+	conn, unlock, err := lock(ctx, k)
 	if errors.Is(err, state.ErrNoSandbox) {
 		return nil
 	}

@@ -84,8 +84,13 @@ func (d *Daemon) Serve(ctx context.Context, listener net.Listener) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return err
+		}
+		if err != nil { // such as that there are no descriptors left: leases are kept all the same
+			d.Logf("%v", err)
+			_ = sleep(ctx, minPause)
+			continue
 		}
 		d.calls.Go(func() { d.answer(ctx, conn) })
 	}

@@ -86,7 +86,7 @@ func (a *attachment) regain(ctx context.Context, f family, why string) error {
 	lost := *old
 	lost.Lost = why
 	if err := a.set(f, &lost); err != nil {
-		return err
+		a.logf("%v", err) // no reason to leave the address where it is
 	}
 	var taken *withdrawn
 	for pause := minPause; ; pause = min(2*pause, a.daemon.ResendMax) {

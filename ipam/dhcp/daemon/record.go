@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/netns"
 	"github.com/plumb-cni/plumb/internal/smallfile"
@@ -30,6 +32,11 @@ type record struct {
 	Sandbox netns.ID         `json:"sandbox"`
 	Index   int              `json:"index"`
 	MAC     net.HardwareAddr `json:"mac"`
+
+	// When it was saved, by the clock and by how long the machine was up: the
+	// clock may be set before it is read.
+	Saved  time.Time     `json:"saved"`
+	Uptime time.Duration `json:"uptime"` // in ns
 
 	Terms wire.Terms `json:"terms"`
 	V4    *lease     `json:"ipv4,omitempty"`
@@ -55,10 +62,15 @@ type lease struct {
 	Lost string `json:"lost,omitempty"`
 }
 
+// minLease is what a lease holds at least. A server that gives none, or one of
+// no time, is not to be asked without a pause.
+const minLease = 2 * time.Second
+
 // times sets when a lease that was got at a time has to be renewed, rebound,
 // and given up. T1 and T2 that make no sense are those of RFC 2131 section
 // 4.4.5.
 func (l *lease) times(got time.Time, t1, t2, whole time.Duration) {
+	whole = max(whole, minLease)
 	if t2 <= 0 || t2 >= whole {
 		t2 = whole / 8 * 7
 	}
@@ -68,6 +80,28 @@ func (l *lease) times(got time.Time, t1, t2, whole time.Duration) {
 	l.Renew, l.Rebind, l.Expire = got.Add(t1), got.Add(t2), got.Add(whole)
 }
 
+// as returns the lease with its times as they are on a clock that says now where
+// that by which they are set says then; nil of nil.
+func (l *lease) as(then, now time.Time) *lease {
+	if l == nil {
+		return nil
+	}
+	moved := *l
+	for _, t := range []*time.Time{&moved.Renew, &moved.Rebind, &moved.Expire} {
+		*t = now.Add(t.Sub(then))
+	}
+	return &moved
+}
+
+// uptime returns how long the machine is up, by a clock that nobody sets.
+func uptime() (time.Duration, error) {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0, fmt.Errorf("read CLOCK_BOOTTIME: %w", err)
+	}
+	return time.Duration(ts.Nano()), nil
+}
+
 // A store is the folder of the records.
 type store struct{ dir string }
 
@@ -75,7 +109,14 @@ func (s store) path(o state.Owner) string { return filepath.Join(s.dir, wire.Lea
 
 // save writes a record so that it appears whole.
 func (s store) save(r *record) error {
-	data, err := json.Marshal(r)
+	now, err := uptime()
+	if err != nil {
+		return err
+	}
+	saved := *r
+	saved.Saved, saved.Uptime = time.Now(), now
+	saved.V4, saved.V6 = r.V4.as(saved.Saved, saved.Saved.Round(0)), r.V6.as(saved.Saved, saved.Saved.Round(0))
+	data, err := json.Marshal(saved)
 	if err != nil {
 		return err
 	}
@@ -103,6 +144,10 @@ func (s store) load(boot string) ([]*record, error) {
 	if err != nil {
 		return nil, err
 	}
+	up, err := uptime()
+	if err != nil {
+		return nil, err
+	}
 	var records []*record
 	for _, e := range entries {
 		path := filepath.Join(s.dir, e.Name())
@@ -120,6 +165,8 @@ func (s store) load(boot string) ([]*record, error) {
 			}
 			continue
 		}
+		then := time.Now().Add(r.Uptime - up)
+		r.V4, r.V6 = r.V4.as(r.Saved, then), r.V6.as(r.Saved, then)
 		records = append(records, r)
 	}
 	return records, nil

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -72,6 +73,8 @@ func (d *Daemon) answer(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	// A caller that says nothing does not keep the daemon from ending.
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 	r := bufio.NewReader(io.LimitReader(conn, wire.MaxLen))
 	line, err := r.ReadBytes('\n')
 	if err != nil {

@@ -208,7 +208,7 @@ func (c client6) release(ctx context.Context, p *port, l *lease) error {
 }
 
 // request sends a message that asks for an address and returns the lease of the
-// reply. The error matches errRefused if the reply has none.
+// reply. The error matches errRefused if there is none.
 func (c client6) request(ctx context.Context, p *port, kind dhcpv6.MessageType, server dhcpv6.DUID, addr netip.Addr) (*lease, error) {
 	m, err := c.message(kind, server, addr)
 	if err != nil {
@@ -221,13 +221,18 @@ func (c client6) request(ctx context.Context, p *port, kind dhcpv6.MessageType, 
 	if err != nil {
 		return nil, err
 	}
+	return c.lease(reply, sent)
+}
+
+// lease returns the lease that a reply gives us.
+func (c client6) lease(reply *dhcpv6.Message, got time.Time) (*lease, error) {
 	given := c.offered(reply)
 	if given == nil {
 		return nil, fmt.Errorf("%w (%s)", errRefused, c.why(reply))
 	}
-	got, _ := netip.AddrFromSlice(given.IPv6Addr)
+	addr, _ := netip.AddrFromSlice(given.IPv6Addr)
 	l := &lease{
-		Address: netip.PrefixFrom(got, 128), // subnets are for routers to tell of
+		Address: netip.PrefixFrom(addr, 128), // subnets are for routers to tell of
 		Reply:   reply.ToBytes(), Server: reply.Options.ServerID().ToBytes(),
 	}
 	ia, whole := c.own(reply), given.ValidLifetime
@@ -238,7 +243,7 @@ func (c client6) request(ctx context.Context, p *port, kind dhcpv6.MessageType, 
 	if t2 == 0 && given.PreferredLifetime < forever6 {
 		t2 = given.PreferredLifetime / 5 * 4
 	}
-	l.times(sent, t1, t2, whole)
+	l.times(got, t1, t2, whole)
 	return l, nil
 }
 
