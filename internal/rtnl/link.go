@@ -16,6 +16,7 @@ type Link struct {
 	Name    string
 	Kind    string // "veth", "bridge"; empty for a physical device
 	MAC     net.HardwareAddr
+	PermMAC net.HardwareAddr // that the hardware has, whatever MAC was set to; nil if there is none
 	MTU     int
 	Alias   string
 	Up      bool // administratively
@@ -137,6 +138,8 @@ func parseLink(msg []byte) (*Link, error) {
 			l.Name = text(v)
 		case unix.IFLA_ADDRESS:
 			l.MAC = net.HardwareAddr(v)
+		case unix.IFLA_PERM_ADDRESS:
+			l.PermMAC = net.HardwareAddr(v)
 		case unix.IFLA_MTU:
 			l.MTU = num(v)
 		case unix.IFLA_IFALIAS:

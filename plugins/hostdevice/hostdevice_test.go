@@ -323,6 +323,7 @@ func TestRenamedInside(t *testing.T) {
 	for _, script := range []string{
 		"ip link set net1 down; ip link set net1 name wan0; ip link add net1 type veth peer name x",
 		"ip link set net1 down; ip link set net1 name wan0; ip link set wan0 alias mine; ip link set wan0 mtu 1280",
+		"ip link set net1 address 02:0d:00:00:00:77",
 	} {
 		result := f.do(t, "ADD", `,"device":"nic0"`+ipam)
 		host.RunIn(t, f.ns, "sh", "-ec", script)

@@ -39,6 +39,7 @@ func TestPhysical(t *testing.T) {
 		{"PCI address", `,"pciBusID":"` + pci + `"`, "net1", ""},
 		{"folder, and namespace gone", `,"kernelpath":"` + folder + `"`, "net1", "gone"},
 		{"namespace gone, and its other name taken inside", `,"device":"nic0"`, "eth9", "gone"},
+		{"namespace gone, and another hardware address", `,"device":"nic0"`, "net1", "ip link set net1 address 02:0d:00:00:00:77"},
 		{"namespace gone, and the name is another's", `,"device":"nic0"`, other, "gone"},
 	} {
 		ns := m.container()
@@ -47,6 +48,9 @@ func TestPhysical(t *testing.T) {
 		}
 		m.run("nsenter --net=" + ns + " ping -n -c 1 -W 5 10.9.0.1")
 		if x.damage != "" {
+			if x.damage != "gone" {
+				m.run("nsenter --net=" + ns + " " + x.damage)
+			}
 			m.end()
 		}
 		if out, exit := m.plugin("DEL", ns, x.ifname, x.keys+ipam); exit != 0 {
@@ -82,7 +86,7 @@ func (m *machine) run(script string) string {
 // nic is what there is to be given back.
 func (m *machine) nic() string {
 	m.t.Helper()
-	return m.run(`ip -d link show nic0 | grep -o 'nic0: <[^>]*>\|mtu [0-9]*\|alias.*\|altname.*' | sort`)
+	return m.run(`ip -d link show nic0 | grep -o 'nic0: <[^>]*>\|link/ether [^ ]*\|mtu [0-9]*\|alias.*\|altname.*' | sort`)
 }
 
 // container starts a process in a namespace of its own, and returns the path.

@@ -59,6 +59,7 @@ type origin struct {
 	Index    int      `json:"index"`
 	Kind     string   `json:"kind,omitempty"` // empty for a physical device
 	MAC      string   `json:"mac,omitempty"`
+	PermMAC  string   `json:"permMAC,omitempty"` // that its hardware has, also after another was set
 	MTU      int      `json:"mtu,omitempty"`
 	Up       bool     `json:"up,omitempty"`
 	Alias    string   `json:"alias,omitempty"`
@@ -98,8 +99,8 @@ func (d Device) read(conn rtnl.Reader, sandbox netns.ID) (*origin, error) {
 		return nil, err
 	}
 	o := &origin{
-		Name: l.Name, Index: l.Index, Kind: l.Kind, MAC: l.MAC.String(), MTU: l.MTU, Up: l.Up, Alias: l.Alias, AltNames: l.AltNames,
-		Sandbox: sandbox,
+		Name: l.Name, Index: l.Index, Kind: l.Kind, MAC: l.MAC.String(), PermMAC: l.PermMAC.String(),
+		MTU: l.MTU, Up: l.Up, Alias: l.Alias, AltNames: l.AltNames, Sandbox: sandbox,
 	}
 	if l.Master != 0 {
 		master, err := conn.LinkByIndex(l.Master)
@@ -150,6 +151,10 @@ func (d Device) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error)
 		err = cni.Errorf(cni.CodeInvalidConfig, "%w; %s may be of a kind that has to stay in its namespace", err, d.Name)
 	case errors.Is(err, rtnl.ErrExists):
 		err = cni.Errorf(state.CodeConflict, "%w; one of the other names of %s (%q) is taken in the sandbox", err, d.Name, o.AltNames)
+	case errors.Is(err, rtnl.ErrNotFound):
+		err = cni.Errorf(cni.CodeTryAgain, "device %s has just gone from the host: %w", d.Name, err)
+	default:
+		err = fmt.Errorf("%s: %w", d.Name, err)
 	}
 	return nil, errors.Join(err, undo(ctx))
 }

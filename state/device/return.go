@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -129,7 +131,8 @@ func pick(links []*rtnl.Link, is ...func(*rtnl.Link) bool) *rtnl.Link {
 
 // is reports whether a link is the device, whatever it is called.
 func (o *origin) is(l *rtnl.Link) bool {
-	return l.Kind == o.Kind && o.MAC != "" && l.MAC.String() == o.MAC
+	return l.Kind == o.Kind &&
+		(o.MAC != "" && l.MAC.String() == o.MAC || o.PermMAC != "" && l.PermMAC.String() == o.PermMAC)
 }
 
 // bears reports whether a link has the device's name on the host as its alias.
@@ -212,11 +215,13 @@ func give(k *state.Kernel, ns state.NS, l *rtnl.Link, o *origin) error {
 	if taken {
 		name = freeName
 	}
+	// A driver may refuse its hardware address, which is no reason to keep it.
+	errs := []error{readdress(k, ns, l, o)}
 	back, err := carry(k, ns, l, o, name)
 	if err != nil {
-		return err
+		return errors.Join(append(errs, err)...)
 	}
-	errs := []error{addNames(host, back, o)}
+	errs = append(errs, addNames(host, back, o))
 	if o.Master != "" {
 		errs = append(errs, enslave(host, back, o.Master))
 	}
@@ -225,6 +230,30 @@ func give(k *state.Kernel, ns state.NS, l *rtnl.Link, o *origin) error {
 			"device %s is back on the host as %s, because its name is another's by now; rename it when that has gone", o.Name, back.Name))
 	}
 	return errors.Join(errs...)
+}
+
+// readdress gives a device the hardware address that it had, if it has another by
+// now. That takes it down, as its move will.
+func readdress(k *state.Kernel, ns state.NS, l *rtnl.Link, o *origin) error {
+	if o.MAC == "" || l.MAC.String() == o.MAC {
+		return nil
+	}
+	mac, err := net.ParseMAC(o.MAC)
+	if err != nil {
+		return err
+	}
+	conn, err := k.Route(ns)
+	if err != nil {
+		return err
+	}
+	if err := conn.SetLink(l.Index, rtnl.Change{Up: new(bool)}); err != nil {
+		return err
+	}
+	if err := conn.SetLink(l.Index, rtnl.Change{MAC: mac}); err != nil {
+		return fmt.Errorf("%s: %w", o.Name, err)
+	}
+	l.MAC = mac
+	return nil
 }
 
 // carry moves a device to the host, if it isn't there, and returns it.
