@@ -315,8 +315,7 @@ func sent(t *testing.T, ns, to string, reverse bool) float64 {
 // iperf measures with iperf3 for some seconds.
 func iperf(t *testing.T, ns, to string, seconds int, reverse bool) float64 {
 	t.Helper()
-	serve(t)
-	args := []string{"iperf3", "--json", "-c", to, "-t", fmt.Sprint(seconds), "--connect-timeout", "3000"}
+	args := []string{"iperf3", "--json", "-c", to, "-p", serve(t), "-t", fmt.Sprint(seconds), "--connect-timeout", "3000"}
 	if reverse {
 		args = append(args, "-R")
 	}

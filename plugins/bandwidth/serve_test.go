@@ -1,6 +1,8 @@
 package bandwidth_test
 
 import (
+	"fmt"
+	"net"
 	"os/exec"
 	"testing"
 	"time"
@@ -8,10 +10,17 @@ import (
 	"github.com/plumb-cni/plumb/test/host"
 )
 
-// serve starts iperf3 on the host for one measurement.
-func serve(t *testing.T) {
+// serve starts iperf3 on the host for one measurement, and returns its port: one of its own, since the server of the
+// measurement before may not have ended yet.
+func serve(t *testing.T) (port string) {
 	t.Helper()
-	server := exec.Command("iperf3", "-s", "-1")
+	free, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port = fmt.Sprint(free.Addr().(*net.TCPAddr).Port)
+	free.Close()
+	server := exec.Command("iperf3", "-s", "-1", "-p", port)
 	if err := server.Start(); err != nil {
 		t.Fatalf("%v: scripts/deps installs it", err)
 	}
@@ -20,8 +29,8 @@ func serve(t *testing.T) {
 		server.Wait()         //nolint:errcheck // its status says nothing
 	})
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if out := host.Run(t, "ss", "-Hltn", "sport", "=", ":5201"); out != "" {
-			return
+		if out := host.Run(t, "ss", "-Hltn", "sport", "=", ":"+port); out != "" {
+			return port
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("iperf3 doesn't listen")
