@@ -131,13 +131,16 @@ func TestDel(t *testing.T) {
 }
 
 // confirmed tells whether a.netns still leads to the container, and DEL could know what is its own in there. That a loopback device is up
-// says nothing about who has set it up: without a record it is left alone.
+// says nothing about who has set it up: without a record it is left alone. A VRF has no mark either, and is known by what is in it: the
+// previous plugin's interface.
 func (m mode) confirmed(misfortune string) bool {
 	switch misfortune {
 	case "nothing", "no-prevresult", "edited", "undecodable":
 		return true
-	case "no-record", "no-record-and-no-prevresult":
+	case "no-record":
 		return !strings.HasPrefix(m.name, "loopback")
+	case "no-record-and-no-prevresult":
+		return !strings.HasPrefix(m.name, "loopback") && m.name != "vrf"
 	}
 	return false
 }
