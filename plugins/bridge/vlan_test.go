@@ -232,6 +232,21 @@ func TestVLANNameTaken(t *testing.T) {
 	}
 }
 
+// TestVLANBridgeAnew has the bridge deleted by hand: the gateway's interface is left, which the next container's ADD connects to
+// the bridge that it makes.
+func TestVLANBridgeAnew(t *testing.T) {
+	host.Need(t, "bridge-vlan")
+	port := bridgeName + ".100"
+	removeBridge(t, bridgeName, port)
+	network := config("net", bridgeName, `"vlan":100,"isGateway":true,`, hostLocal(t, 99))
+	attach.New(t, network, "before").Add(t)
+	host.Run(t, "ip", "link", "del", bridgeName)
+	a := attach.New(t, network, "after")
+	result := a.Add(t)
+	a.Check(t)
+	host.Ping(t, a.NetNS, result.IPs[0].Gateway.String())
+}
+
 // TestBadVLAN is refused before anything is made.
 func TestBadVLAN(t *testing.T) {
 	before := host.Snapshot(t)

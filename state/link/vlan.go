@@ -200,6 +200,9 @@ func (v VLANPort) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, erro
 		return nil, err
 	}
 	port, err := v.other(conn, found, bridge)
+	if err == nil && port == nil {
+		port, err = v.reconnect(conn, found, bridge)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -234,6 +237,20 @@ func (v VLANPort) add(k *state.Kernel, conn *rtnl.Conn, bridge *rtnl.Link) error
 		return err
 	}
 	return conn.SetLink(port.Index, rtnl.Change{NoIPv6Address: true})
+}
+
+// reconnect makes our port one of the bridge again, which loses it when it is
+// deleted and made anew. It returns nil if the pair is not ours, or a port of
+// something else.
+func (v VLANPort) reconnect(conn *rtnl.Conn, found, bridge *rtnl.Link) (*rtnl.Link, error) {
+	port, err := conn.Link(v.port())
+	if errors.Is(err, rtnl.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil || found.Peer != port.Index || found.PeerNS != rtnl.SameNS || port.Master != 0 {
+		return nil, err
+	}
+	return port, conn.SetMaster(port.Index, bridge.Index)
 }
 
 // other returns the pair's end that is a port of the bridge, or nil if there is
