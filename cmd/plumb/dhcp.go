@@ -12,9 +12,20 @@ import (
 	"strconv"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"github.com/plumb-cni/plumb/ipam/dhcp/daemon"
 	"github.com/plumb-cni/plumb/ipam/dhcp/wire"
 )
+
+func dhcpDaemonCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:                "dhcp-daemon [FLAGS]",
+		Short:              `Keep the leases of the dhcp plugin; what "dhcp daemon" starts (-h shows its flags)`,
+		DisableFlagParsing: true, // they have one dash, as the reference's
+		RunE:               func(_ *cobra.Command, args []string) error { return dhcpDaemon(args) },
+	}
+}
 
 // dhcpDaemon serves the dhcp plugin until it is told to end. The flags are the
 // reference's.

@@ -106,7 +106,7 @@ func TestRemove(t *testing.T) {
 	}
 	before := host.Run(t, "nft", "list table inet cni_plugins_masquerade") + host.Run(t, "nft", "list table bridge nat")
 
-	out := remove(t, "-datadir", dataDir, bin)
+	out := remove(t, "--datadir", dataDir, bin)
 	for _, id := range []string{"goes", "ends", "restarts"} {
 		if n := mentions(t, "plumb:net/"+id+"/") + mentions(t, "@"+id+"@"); n != 0 {
 			t.Errorf("%d mentions of %s are left:\n%s", n, id, out)
@@ -129,7 +129,7 @@ func TestRemove(t *testing.T) {
 	}
 
 	stays.Del(t)
-	out = remove(t, "-datadir", dataDir, bin)
+	out = remove(t, "--datadir", dataDir, bin)
 	if n := mentions(t, "plumb"); n != 0 {
 		t.Errorf("%d mentions are left:\n%s\n%s", n, out, host.Run(t, "nft", "list ruleset"))
 	}
@@ -156,7 +156,7 @@ func TestRemove(t *testing.T) {
 		t.Errorf("%s addresses are held", held)
 	}
 	// Once more, with nothing there.
-	if out := remove(t, "-datadir", dataDir); out != "" {
+	if out := remove(t, "--datadir", dataDir); out != "" {
 		t.Errorf("it says %q", out)
 	}
 }
@@ -198,13 +198,13 @@ func TestRemoveWithoutRecords(t *testing.T) {
 	host.Run(t, "ip", "link", "add", "left", "type", "bridge") // such as for shaping
 	host.Run(t, "ip", "link", "set", "left", "alias", "plumb:net/goes/eth0")
 	host.Run(t, "ip", "link", "del", goes.HostEnd(t))
-	out := remove(t, "-datadir", dataDir)
+	out := remove(t, "--datadir", dataDir)
 	if mentions(t, "plumb:net/goes/eth0") != 0 || mentions(t, "plumb:net/stays/eth0") == 0 {
 		t.Errorf("it says\n%sand leaves\n%s", out, host.Run(t, "nft", "list ruleset"))
 	}
 	stays.Check(t)
 	host.Run(t, "ip", "link", "del", stays.HostEnd(t))
-	remove(t, "-datadir", dataDir)
+	remove(t, "--datadir", dataDir)
 	if n := mentions(t, "plumb"); n != 0 {
 		t.Errorf("%d mentions are left: %s", n, host.Run(t, "nft", "list ruleset"))
 	}
@@ -265,7 +265,7 @@ func TestRemoveInDoubt(t *testing.T) {
 // TestRemoveArguments refuses what it can't act on, and explains itself.
 func TestRemoveArguments(t *testing.T) {
 	plumb := filepath.Join(host.Bin(t), "plumb")
-	for _, args := range [][]string{{"-datadir", "relative"}, {"a", "b"}, {"-what"}, {"/no/such/folder"}} {
+	for _, args := range [][]string{{"--datadir", "relative"}, {"a", "b"}, {"-what"}, {"/no/such/folder"}} {
 		if out, err := host.Try(plumb, append([]string{"plugins", "remove"}, args...)...); err == nil {
 			t.Errorf("%q succeeds: %s", args, out)
 		}
