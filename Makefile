@@ -1,6 +1,6 @@
 # Each target installs what it needs (scripts/deps; as root, on Debian) and says so when it can't.
 
-.PHONY: all build walk test test-vm lint fuzz bench bench-bandwidth clean
+.PHONY: all build walk test test-runtimes test-vm lint fuzz bench bench-bandwidth clean
 
 all: build
 
@@ -15,6 +15,10 @@ walk: build # plays the README's session on a private host
 test: lint # in private network and mount namespaces; needs root
 	@scripts/deps
 	@scripts/test
+
+test-runtimes: # the plugins in the hands of podman, containerd and Docker, in private namespaces too; needs root
+	@scripts/deps runtimes
+	@scripts/test-runtimes
 
 test-vm: # the tests that depend on the kernel, on Debian's under qemu: this one may lack modules
 	@scripts/test-vm

@@ -136,9 +136,8 @@ func settle() error {
 			return fmt.Errorf("mount tmpfs on %s: %w", dir, err)
 		}
 	}
-	// /sys/class/net shows the namespace that sysfs was mounted in.
-	if err := syscall.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
-		return fmt.Errorf("mount sysfs: %w", err)
+	if err := mountSys(); err != nil {
+		return err
 	}
 	// ip netns add would do this at its first call; done here, parallel first calls can't race.
 	if err := os.Mkdir(netnsDir, 0o755); err != nil {
@@ -157,6 +156,25 @@ func settle() error {
 	}
 	_, err := Try("ip", "link", "set", "lo", "up")
 	return err
+}
+
+// mountSys mounts /sys anew, since /sys/class/net shows the namespace that sysfs was mounted in. The cgroups, which
+// runtimes look for below it, move over.
+func mountSys() error {
+	const cgroups, aside = "/sys/fs/cgroup", "/run/cgroup"
+	if err := os.Mkdir(aside, 0o700); err != nil {
+		return err
+	}
+	moved := syscall.Mount(cgroups, aside, "", syscall.MS_MOVE, "") // fails where nothing is mounted there
+	if err := syscall.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
+		return fmt.Errorf("mount sysfs: %w", err)
+	}
+	if moved == nil {
+		if err := syscall.Mount(aside, cgroups, "", syscall.MS_MOVE, ""); err != nil {
+			return fmt.Errorf("move the cgroups: %w", err)
+		}
+	}
+	return os.Remove(aside)
 }
 
 // Outside returns the command that runs name with args in the namespaces that the tests were started from: that is
