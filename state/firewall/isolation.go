@@ -2,9 +2,7 @@ package firewall
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 
 	"github.com/plumb-cni/plumb/internal/iptables"
@@ -264,13 +262,10 @@ func (i Isolation) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, err
 			return nil, err
 		}
 	}
-	for attempt := range attempts {
-		if err := pause(ctx, attempt); err != nil {
-			return nil, err
-		}
-		closures, tables, gen, readErr := i.read(ctx, conn, b)
-		if readErr != nil {
-			return nil, readErr
+	return nil, nftconn.Retry(ctx, func() error {
+		closures, tables, gen, err := i.read(ctx, conn, b)
+		if err != nil {
+			return err
 		}
 		var tx nftconn.Tx
 		for _, c := range closures {
@@ -283,12 +278,8 @@ func (i Isolation) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, err
 			}
 			c.into(&tx, x.family)
 		}
-		err = conn.Commit(ctx, &tx)
-		if !errors.Is(err, nftconn.ErrChanged) && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	return nil, errors.Join(errContention, err)
+		return conn.Commit(ctx, &tx)
+	})
 }
 
 // read reads what there is in nftables.

@@ -52,26 +52,24 @@ func remove(ctx context.Context, k *state.Kernel, m removal) error {
 
 // removeNFT removes what there is in nftables, and returns the addresses that
 // are nobody else's.
-func (m removal) removeNFT(ctx context.Context, c *nftconn.Conn) ([]netip.Addr, error) {
-	for attempt := range attempts {
-		if err := pause(ctx, attempt); err != nil {
-			return nil, err
-		}
+func (m removal) removeNFT(ctx context.Context, c *nftconn.Conn) (mine []netip.Addr, err error) {
+	err = nftconn.Retry(ctx, func() error {
+		mine = nil
 		addrs := m.addrs
 		if addrs == nil {
 			var err error
 			if addrs, err = tagged(ctx, c, func(tag string) bool { return tag == m.tag }); err != nil || addrs == nil {
-				return nil, err
+				return err
 			}
 		}
 		v, err := look(ctx, c, addrs, DefaultAdminChain)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		var tx nftconn.Tx
 		tx.Guard(v.gen) // an address may get a new owner at any time
 		elements := append(v.own.entries, v.admitted...)
-		mine := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return m.others(a, elements) })
+		mine = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return m.others(a, elements) })
 		for _, f := range v.others {
 			elements = append(elements, f.entries...)
 		}
@@ -84,11 +82,9 @@ func (m removal) removeNFT(ctx context.Context, c *nftconn.Conn) ([]netip.Addr, 
 			change := x.expel(ofFamily(x.family, mine))
 			change.into(&tx, x.family)
 		}
-		if err := c.Commit(ctx, &tx); !errors.Is(err, nftconn.ErrChanged) {
-			return mine, err
-		}
-	}
-	return nil, errContention
+		return c.Commit(ctx, &tx)
+	})
+	return mine, err
 }
 
 // others tells whether an address is admitted for somebody else.

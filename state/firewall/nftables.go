@@ -5,11 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/iptables"
@@ -379,56 +376,24 @@ func (a Admission) serves(f *filter) bool {
 	return a.Backend != IPTables && !f.untouchable() && f.closed() != nil
 }
 
-// attempts is how often a change is tried anew because somebody else's came in
-// between.
-const attempts = 100
-
-var errContention = errors.New("nftables keeps changing")
-
-// pause waits before the next attempt, longer and more randomly from one to the
-// next.
-func pause(ctx context.Context, attempt int) error {
-	if attempt == 0 {
-		return ctx.Err()
-	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(rand.N(time.Duration(min(attempt, 20)) * 100 * time.Microsecond)):
-		return nil
-	}
-}
-
 // ensureNFT makes everything be there in nftables that the addresses need, in
 // one transaction, and returns those for which something was missing.
-func (a Admission) ensureNFT(ctx context.Context, c *nftconn.Conn, b Backend, alive func(tag string) (bool, error)) ([]netip.Addr, error) {
-	var err error
-	for attempt := range attempts {
-		if err := pause(ctx, attempt); err != nil {
-			return nil, err
+func (a Admission) ensureNFT(ctx context.Context, c *nftconn.Conn, b Backend, alive func(tag string) (bool, error)) (added []netip.Addr, err error) {
+	err = nftconn.Retry(ctx, func() error {
+		v, err := look(ctx, c, a.addresses(), a.adminChain())
+		if err != nil {
+			return err
 		}
-		v, readErr := look(ctx, c, a.addresses(), a.adminChain())
-		if readErr != nil {
-			return nil, readErr
+		var tx *nftconn.Tx
+		if tx, added, err = a.plan(v, b, alive); err != nil {
+			return err
 		}
-		tx, added, planErr := a.plan(v, b, alive)
-		if planErr != nil {
-			return nil, planErr
-		}
-		err = c.Commit(ctx, tx)
-		switch {
-		case err == nil:
-			return added, nil
-		case !v.own.found.Found && attempt > 0 && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP)):
-			// Nothing but a part of the kernel can be missing in a transaction
-			// that makes all that it needs.
-			return nil, errors.Join(nftconn.ErrUnsupported, err)
-		case errors.Is(err, nftconn.ErrChanged), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrExist):
-		default:
-			return nil, err
-		}
+		return c.CommitInto(ctx, &v.own.found, tx)
+	})
+	if err != nil {
+		return nil, err
 	}
-	return nil, errors.Join(errContention, err)
+	return added, nil
 }
 
 // plan returns the transaction that admits addresses.
@@ -444,6 +409,9 @@ func (a Admission) plan(v *view, b Backend, alive func(tag string) (bool, error)
 		if err := refuseAlive(q.Element, tag, alive); err != nil {
 			return nil, nil, err
 		}
+	}
+	if !v.own.found.Found {
+		tx.Guard(v.gen)
 	}
 	elements := v.admitted
 	switch {

@@ -30,14 +30,11 @@ package macspoof
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"net"
 	"slices"
 
 	"github.com/plumb-cni/plumb/internal/nftconn"
 	"github.com/plumb-cni/plumb/state"
-	"golang.org/x/sys/unix"
 )
 
 const kindName = "macspoof"
@@ -114,13 +111,7 @@ func (c Check) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) 
 		if added, err = l.admit(ctx, conn, &tx, c); err != nil || tx.Empty() {
 			return err
 		}
-		err = conn.Commit(ctx, &tx)
-		if !l.table.Found && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP)) {
-			// Nothing but a part of the kernel can be missing in a
-			// transaction that makes all that it needs.
-			err = errors.Join(nftconn.ErrUnsupported, errors.New(err.Error()))
-		}
-		return err
+		return conn.CommitInto(ctx, &l.table, &tx)
 	})
 	if err != nil || !added {
 		return nil, err

@@ -273,15 +273,9 @@ func fromOther(r nftconn.Rule, addrs []netip.Addr) bool {
 // removeNFTChain removes the chain where iptables-nft keeps it. Netlink does
 // what the program would do, and needs no program.
 func removeNFTChain(ctx context.Context, c *nftconn.Conn, f nftconn.Family, chain string, addrs []netip.Addr) error {
-	for attempt := range attempts {
-		if err := pause(ctx, attempt); err != nil {
-			return err
-		}
+	err := nftconn.Retry(ctx, func() error {
 		q := nftconn.ChainQuery{Table: natOf(f), Name: chain}
 		gen, err := c.Read(ctx, &q)
-		if errors.Is(err, nftconn.ErrUnsupported) {
-			return nil
-		}
 		if err != nil || !q.Found {
 			return err
 		}
@@ -304,11 +298,12 @@ func removeNFTChain(ctx context.Context, c *nftconn.Conn, f nftconn.Family, chai
 		if !keep {
 			tx.DeleteChain(natOf(f), chain)
 		}
-		if err := c.Commit(ctx, &tx); !errors.Is(err, nftconn.ErrChanged) {
-			return err
-		}
+		return c.Commit(ctx, &tx)
+	})
+	if errors.Is(err, nftconn.ErrUnsupported) {
+		return nil
 	}
-	return errContention
+	return err
 }
 
 // removeLegacyChain removes the chain where the legacy iptables keeps it. Only

@@ -2,20 +2,15 @@ package masquerade
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/nftconn"
 	"github.com/plumb-cni/plumb/state"
-	"golang.org/x/sys/unix"
 )
 
 const baseChain = "masq-postrouting"
@@ -244,26 +239,6 @@ func lengthsOf(f nftconn.Family, addrs []netip.Prefix) (lengths []int) {
 	return lengths
 }
 
-// attempts is how often a change is tried anew because somebody else's came in
-// between. One of the contenders always succeeds, so it is only a bound.
-const attempts = 100
-
-var errContention = errors.New("nftables keeps changing")
-
-// pause waits before the next attempt, longer and more randomly from one to
-// the next.
-func pause(ctx context.Context, attempt int) error {
-	if attempt == 0 {
-		return ctx.Err()
-	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(rand.N(time.Duration(min(attempt, 20)) * 100 * time.Microsecond)):
-		return nil
-	}
-}
-
 // ensureElements makes everything be there that the addresses need, and
 // returns those for which an element was added.
 func (m Masquerade) ensureElements(ctx context.Context, c *nftconn.Conn, alive func(tag string) (bool, error)) (added []netip.Addr, err error) {
@@ -272,22 +247,19 @@ func (m Masquerade) ensureElements(ctx context.Context, c *nftconn.Conn, alive f
 	for _, a := range addrs {
 		want = append(want, entries(a)...)
 	}
-	for attempt := range attempts {
-		if err := pause(ctx, attempt); err != nil {
-			return nil, err
-		}
-		t, readErr := readTables(ctx, c, want)
-		if readErr != nil {
-			return nil, readErr
+	err = nftconn.Retry(ctx, func() error {
+		t, err := readTables(ctx, c, want)
+		if err != nil {
+			return err
 		}
 		tx := new(nftconn.Tx)
 		if t.defects(addrs) != nil {
 			if err := t.mend(ctx, c, tx, addrs); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		if err := t.evict(ctx, c, tx, m.Owner.Tag(), alive); err != nil {
-			return nil, err
+			return err
 		}
 		added = nil
 		for i, e := range want {
@@ -299,21 +271,12 @@ func (m Masquerade) ensureElements(ctx context.Context, c *nftconn.Conn, alive f
 				added = append(added, a)
 			}
 		}
-		err = c.Commit(ctx, tx)
-		switch {
-		case err == nil:
-			return added, nil
-		case !t.table.Found && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP)):
-			// Nothing but a part of the kernel can be missing in a transaction
-			// that makes all that it needs.
-			return nil, errors.Join(nftconn.ErrUnsupported, err)
-		case errors.Is(err, nftconn.ErrChanged), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrExist):
-			// What was there went away, or what was missing came.
-		default:
-			return nil, err
-		}
+		return c.CommitInto(ctx, &t.table, tx)
+	})
+	if err != nil {
+		return nil, err
 	}
-	return nil, errors.Join(errContention, err)
+	return added, nil
 }
 
 // mend adds to a transaction what makes good the defects. It keeps the lengths
@@ -506,16 +469,14 @@ func readOwned(ctx context.Context, r nftconn.Reader, tag string, addrs []netip.
 
 // remove removes them. Where others change the tables meanwhile it reads again.
 func (o *owned) remove(ctx context.Context, c *nftconn.Conn) error {
-	for attempt := range attempts {
-		if attempt > 0 {
-			err := pause(ctx, attempt)
-			if err == nil {
-				o, err = readOwned(ctx, c, o.tag, o.addrs)
-			}
-			if err != nil {
+	read := true
+	return nftconn.Retry(ctx, func() (err error) {
+		if !read {
+			if o, err = readOwned(ctx, c, o.tag, o.addrs); err != nil {
 				return err
 			}
 		}
+		read = false
 		if o.mine == nil {
 			return nil
 		}
@@ -529,11 +490,8 @@ func (o *owned) remove(ctx context.Context, c *nftconn.Conn) error {
 		for _, e := range append(o.mine, more...) {
 			tx.DeleteElements(e.in, e.key)
 		}
-		if err := c.Commit(ctx, &tx); !errors.Is(err, nftconn.ErrChanged) {
-			return err
-		}
-	}
-	return errContention
+		return c.Commit(ctx, &tx)
+	})
 }
 
 // removeElements removes the elements of addresses that carry a tag, or, if

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha512"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -103,10 +102,7 @@ func (m Masquerade) diffReference(ctx context.Context, r nftconn.Reader) (drifts
 
 // removeReference removes the rules whose comment begins with a mark.
 func removeReference(ctx context.Context, c *nftconn.Conn, mark string) error {
-	for attempt := range attempts {
-		if err := pause(ctx, attempt); err != nil {
-			return err
-		}
+	return nftconn.Retry(ctx, func() error {
 		checks := nftconn.RulesQuery{Table: referenceTable(), Chain: referenceChain}
 		gen, err := c.Read(ctx, &checks)
 		if err != nil {
@@ -119,9 +115,6 @@ func removeReference(ctx context.Context, c *nftconn.Conn, mark string) error {
 				tx.DeleteRule(rule)
 			}
 		}
-		if err := c.Commit(ctx, &tx); !errors.Is(err, nftconn.ErrChanged) {
-			return err
-		}
-	}
-	return errContention
+		return c.Commit(ctx, &tx)
+	})
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -535,7 +533,6 @@ func (p Portmap) ensureElements(ctx context.Context, k *state.Kernel) (added []e
 	if err != nil {
 		return nil, err
 	}
-	var unsupported error
 	err = nftconn.Retry(ctx, func() error {
 		t, err := readTables(ctx, c)
 		if err != nil {
@@ -555,16 +552,9 @@ func (p Portmap) ensureElements(ctx context.Context, k *state.Kernel) (added []e
 		if added, err = p.replace(tx, found, k.Alive); err != nil {
 			return err
 		}
-		err = c.Commit(ctx, tx)
-		if !t.table.Found && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EOPNOTSUPP)) {
-			// Nothing but a part of the kernel can be missing in a transaction
-			// that makes all that it needs.
-			unsupported = errors.Join(nftconn.ErrUnsupported, err)
-			return nil
-		}
-		return err
+		return c.CommitInto(ctx, &t.table, tx)
 	})
-	return added, errors.Join(unsupported, err)
+	return added, err
 }
 
 // replace adds to a transaction the elements that are missing, and the deletion
