@@ -40,6 +40,7 @@ const matches = "1.9.1"
 const settingsFile = "/etc/plumb/plumb.json"
 
 func main() {
+	makeRoom(false)
 	name := filepath.Base(os.Args[0])
 	about := fmt.Sprintf("v%s+plumb.%s", matches, version)
 	if name == "cnitool" {
@@ -63,6 +64,22 @@ func main() {
 		version, commit, name)
 	os.Exit(1)
 }
+
+// makeRoom lets the stack grow at once to what a verb needs. Step by step it
+// would be copied four times, and each copy reads tables of the program that
+// have to be mapped first. It is the size of this frame that does it: what is in
+// it is never touched.
+//
+//go:noinline
+func makeRoom(use bool) {
+	if use {
+		var room [48 << 10]byte
+		touch(&room)
+	}
+}
+
+//go:noinline
+func touch(room *[48 << 10]byte) { room[0]++ }
 
 // list prints the names that this program answers to.
 func list() {
