@@ -2,6 +2,7 @@ package cni
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -55,6 +56,17 @@ func (a Args) Get(key string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// All returns an iterator over the pairs of key and value, in their order.
+func (a Args) All() iter.Seq2[string, string] {
+	return func(yield func(key, value string) bool) {
+		for _, pair := range a.pairs {
+			if !yield(pair[0], pair[1]) {
+				return
+			}
+		}
+	}
 }
 
 // conventional are keys that have a meaning for some plugin of a list, all of

@@ -60,3 +60,20 @@ func TestArgsGet(t *testing.T) {
 		t.Error("the zero Args are not empty")
 	}
 }
+
+func TestArgsAll(t *testing.T) {
+	a, err := ParseArgs("B=1;A=;B=2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for key, value := range a.All() {
+		got = append(got, key+"="+value)
+		if len(got) == 2 {
+			break
+		}
+	}
+	if strings.Join(got, ";") != "B=1;A=" {
+		t.Errorf("the first two are %q", got)
+	}
+}

@@ -23,7 +23,7 @@ func (c *call) sandbox() error {
 	if c.req.NetNS == "" || c.req.NetNSOverride {
 		return nil
 	}
-	same, err := sameNetNS(c.env.HostNS, c.req.NetNS)
+	same, err := SameNetNS(c.env.HostNS, c.req.NetNS)
 	if err != nil {
 		return cni.Errorf(cni.CodeIO, "compare CNI_NETNS %s with the host's network namespace: %w", c.req.NetNS, err)
 	}
@@ -40,11 +40,11 @@ func (c *call) sandbox() error {
 		WithDetails("set CNI_NETNS_OVERRIDE=1 if that is meant")
 }
 
-// sameNetNS reports whether two paths are the same namespace. They are when
+// SameNetNS reports whether two paths are the same namespace. They are when
 // device and inode of what they lead to are (namespaces(7)). An empty host
 // path is the calling thread's namespace, which the process's first thread
-// need not share.
-func sameNetNS(host, path string) (bool, error) {
+// need not share. A path that leads nowhere is no namespace, and no error.
+func SameNetNS(host, path string) (bool, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	theirs, err := os.Stat(path)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -195,6 +196,37 @@ func TestServed(t *testing.T) {
 				t.Errorf("stdout %q, want %q", stdout, c.out)
 			}
 		})
+	}
+}
+
+// Receive refuses and accepts what Serve does, and neither calls the plugin nor answers.
+func TestReceive(t *testing.T) {
+	receive := func(p *plugin, env map[string]string, stdin string) (*cni.Request, error) {
+		return protocol.Receive(p, protocol.Environment{
+			Getenv: func(k string) string { return env[k] },
+			Stdin:  strings.NewReader(stdin), Stdout: nil, Stderr: io.Discard,
+		})
+	}
+	p := &plugin{}
+	req, err := receive(p, env("ADD"), conf)
+	if err != nil || req.Verb != cni.VerbAdd || req.ContainerID != "c1" || string(req.Config) != conf {
+		t.Errorf("ADD: %+v, %v", req, err)
+	}
+	// A configuration without a version is of the oldest that the plugin has.
+	if _, err := receive(&plugin{versions: []cni.Version{cni.V010}}, env("ADD"), `{"name":"net"}`); err != nil {
+		t.Errorf("no version: %v", err)
+	}
+	if req, err := receive(p, env("VERSION"), ""); err != nil || req.Verb != cni.VerbVersion {
+		t.Errorf("VERSION: %+v, %v", req, err)
+	}
+	if _, err := receive(p, env("ADD", "CNI_NETNS", "/proc/self/ns/net"), conf); !errors.Is(err, cni.CodeInvalidEnvironment) {
+		t.Errorf("the host's namespace: %v", err)
+	}
+	if _, err := receive(p, env("ADD"), "{"); !errors.Is(err, cni.CodeDecode) {
+		t.Errorf("no configuration: %v", err)
+	}
+	if p.calls != nil {
+		t.Errorf("the plugin was called: %+v", p.calls)
 	}
 }
 

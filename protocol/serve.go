@@ -148,23 +148,13 @@ func (c *call) run(ctx context.Context) (out []byte, err error) {
 		}
 	}()
 
-	c.req, err = request(c.env.Getenv)
-	if err != nil {
+	if err := c.receive(); err != nil {
 		return nil, err
 	}
 	if c.req.Verb == cni.VerbVersion {
-		// Standard input is left alone, as the reference does: some callers
-		// keep it open. So the answer names the newest version, not theirs.
+		// The configuration was not read, so the answer names the newest
+		// version, not the caller's.
 		return cni.EncodeVersions("", c.handler.Versions()), nil
-	}
-	if c.req.Config, err = io.ReadAll(c.env.Stdin); err != nil {
-		return nil, cni.Errorf(cni.CodeIO, "read configuration from standard input: %w", err)
-	}
-	if err := c.configure(); err != nil {
-		return nil, err
-	}
-	if err := c.sandbox(); err != nil {
-		return nil, err
 	}
 
 	result, err := c.handler.Handle(ctx, &c.req)
@@ -188,6 +178,35 @@ func (c *call) run(ctx context.Context) (out []byte, err error) {
 	return out, nil
 }
 
+// Receive reads a request as Serve does, and refuses what Serve refuses, but
+// calls nothing of the handler but its Name and Versions, and writes no answer: that is left
+// to a caller whose plugins print their results themselves. The request of
+// VERSION has nothing but its verb. Errors have a cni.Code.
+func Receive(h Handler, env Environment) (*cni.Request, error) {
+	c := call{handler: h, env: env}
+	if err := c.receive(); err != nil {
+		return nil, err
+	}
+	return &c.req, nil
+}
+
+// receive reads the request and checks it.
+func (c *call) receive() (err error) {
+	if c.req, err = request(c.env.Getenv); err != nil {
+		return err
+	}
+	if c.req.Verb == cni.VerbVersion {
+		return nil // standard input is left alone, as the reference does: some callers keep it open
+	}
+	if c.req.Config, err = io.ReadAll(c.env.Stdin); err != nil {
+		return cni.Errorf(cni.CodeIO, "read configuration from standard input: %w", err)
+	}
+	if err := c.configure(); err != nil {
+		return err
+	}
+	return c.sandbox()
+}
+
 // configure checks what every plugin's configuration must have: that it is a
 // JSON object, a network name, and a version that the plugin speaks and that
 // knows the verb. The rest of it is the handler's.
@@ -203,9 +222,13 @@ func (c *call) configure() error {
 	if err != nil {
 		return cni.Errorf(cni.CodeDecode, "decode network configuration: %w", err)
 	}
+	versions := c.handler.Versions()
 	version := cni.Version(conf.CNIVersion)
 	if version == "" {
 		version = cni.V020 // spec-upgrades.md: the version of configurations that name none
+		if !slices.Contains(versions, version) {
+			version = cni.V010 // as libcni has it, and the same in all but name
+		}
 	}
 	if version.Supported() {
 		c.version = version
@@ -213,7 +236,6 @@ func (c *call) configure() error {
 	if err := cni.ValidateName(conf.Name); err != nil {
 		return err
 	}
-	versions := c.handler.Versions()
 	if !slices.Contains(versions, version) {
 		return cni.Errorf(cni.CodeIncompatibleVersion, "incompatible CNI version %q", version).
 			WithDetails(fmt.Sprintf("%s supports %s", c.handler.Name(), cni.JoinVersions(versions)))

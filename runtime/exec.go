@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,6 +31,10 @@ const (
 	// read its configuration: not for ever, if it left a process behind.
 	stdinWait = 100 * time.Millisecond
 )
+
+// ErrNoAnswer says that a plugin failed without reporting why, as one that was
+// killed does.
+var ErrNoAnswer = errors.New("no error on standard output")
 
 // Exec is the Invoker that starts a process per call. The zero value is ready.
 //
@@ -126,6 +131,33 @@ func (e *Exec) About(ctx context.Context, plugin string, path []string) (file, l
 	return run.file, line, nil
 }
 
+// Run starts an executable with config on standard input and returns what it
+// printed on standard output. Its environment is env, and what WithEnv added to
+// the context; nil means Exec.Env. Errors are *PluginError, as those of Invoke.
+func (e *Exec) Run(ctx context.Context, file string, config []byte, env []string) ([]byte, error) {
+	if env == nil {
+		env = e.base()
+	}
+	extra, _ := ctx.Value(envKey{}).([]string)
+	r := &run{file: file, stderr: tail{max: stderrTail}}
+	if err := e.process(ctx, r, config, slices.Concat(env, extra)); err != nil {
+		failed := pluginError(filepath.Base(file), &cni.Request{Config: config}, r, err)
+		for _, variable := range env { // where one is twice, the later counts
+			key, value, _ := strings.Cut(variable, "=")
+			switch key {
+			case "CNI_COMMAND":
+				failed.Verb = cni.Verb(value)
+			case "CNI_CONTAINERID":
+				failed.ContainerID = value
+			case "CNI_IFNAME":
+				failed.IfName = value
+			}
+		}
+		return nil, failed
+	}
+	return r.stdout, nil
+}
+
 // A run is what became of one process.
 type run struct {
 	file   string
@@ -134,18 +166,23 @@ type run struct {
 	exit   string
 }
 
-// run starts the plugin and waits for its end. Each error leaves as much of the
-// run as is known; one that the plugin answered is an *cni.Error.
+// run finds the plugin, starts it and waits for its end.
 func (e *Exec) run(ctx context.Context, plugin string, req *cni.Request) (*run, error) {
 	r := &run{stderr: tail{max: stderrTail}}
 	var err error
 	if r.file, err = Find(plugin, req.Path); err != nil {
 		return r, err
 	}
+	return r, e.process(ctx, r, req.Config, e.environ(ctx, req))
+}
+
+// process starts r.file and waits for its end. Each error leaves as much of the
+// run as is known; one that the plugin answered is an *cni.Error.
+func (e *Exec) process(ctx context.Context, r *run, config []byte, env []string) error {
 	stdout := bounded{max: maxAnswer}
 	out, err := newCapture(&stdout)
 	if err != nil {
-		return r, err
+		return err
 	}
 	defer out.close()
 	var stderr io.Writer = &r.stderr
@@ -154,21 +191,21 @@ func (e *Exec) run(ctx context.Context, plugin string, req *cni.Request) (*run, 
 	}
 	errs, err := newCapture(stderr)
 	if err != nil {
-		return r, err
+		return err
 	}
 	defer errs.close()
 
 	cmd, err := e.start(ctx, func() *exec.Cmd {
 		cmd := exec.Command(r.file)
-		cmd.Env = e.environ(ctx, req)
-		cmd.Stdin = bytes.NewReader(req.Config)
+		cmd.Env = env
+		cmd.Stdin = bytes.NewReader(config)
 		cmd.Stdout, cmd.Stderr = out.w, errs.w
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		cmd.WaitDelay = stdinWait
 		return cmd
 	})
 	if err != nil {
-		return r, err
+		return err
 	}
 	out.begin()
 	errs.begin()
@@ -196,7 +233,7 @@ func (e *Exec) run(ctx context.Context, plugin string, req *cni.Request) (*run, 
 	if err == nil && stdout.overflow {
 		err = cni.Errorf(cni.CodeDecode, "more than %d bytes on standard output", maxAnswer)
 	}
-	return r, err
+	return err
 }
 
 // start starts the command, again if the executable is busy.
@@ -270,10 +307,7 @@ func (e *Exec) wait(ctx context.Context, cmd *exec.Cmd) (cancelled bool, err err
 // environ is the environment of the process. Where a key is twice, os/exec
 // keeps the later one.
 func (e *Exec) environ(ctx context.Context, req *cni.Request) []string {
-	base := e.Env
-	if base == nil {
-		base = os.Environ()
-	}
+	base := e.base()
 	extra, _ := ctx.Value(envKey{}).([]string)
 	env := make([]string, 0, len(base)+len(extra)+7)
 	env = append(append(env, base...), extra...)
@@ -289,6 +323,14 @@ func (e *Exec) environ(ctx context.Context, req *cni.Request) []string {
 		env = append(env, "CNI_NETNS_OVERRIDE=1")
 	}
 	return env
+}
+
+// base is the environment to pass on.
+func (e *Exec) base() []string {
+	if e.Env == nil {
+		return os.Environ()
+	}
+	return e.Env
 }
 
 // Find returns the executable of a plugin: the first in path, in order. A type
@@ -325,16 +367,16 @@ func Find(plugin string, path []string) (string, error) {
 // output.
 func diagnosis(stdout []byte) error {
 	if len(bytes.TrimSpace(stdout)) == 0 {
-		return cni.Errorf(cni.CodeInternal, "no error on standard output")
+		return cni.Errorf(cni.CodeInternal, "%w", ErrNoAnswer)
 	}
 	answer, err := cni.DecodeError(stdout)
 	if err != nil {
-		return cni.Errorf(cni.CodeInternal, "no error but %s on standard output", quote(stdout))
+		return cni.Errorf(cni.CodeInternal, "%w but %s", ErrNoAnswer, quote(stdout))
 	}
 	return answer
 }
 
-func pluginError(plugin string, req *cni.Request, r *run, err error) error {
+func pluginError(plugin string, req *cni.Request, r *run, err error) *PluginError {
 	return &PluginError{
 		Plugin: plugin, Verb: req.Verb, Network: identify(req.Config).Name,
 		ContainerID: req.ContainerID, IfName: req.IfName,

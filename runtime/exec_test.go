@@ -171,6 +171,9 @@ func TestFailures(t *testing.T) {
 					t.Errorf("%q is not in %v", want, err)
 				}
 			}
+			if _, answered := perr.Err.(*cni.Error); !answered || errors.Is(err, runtime.ErrNoAnswer) != (c.code == cni.CodeInternal) {
+				t.Errorf("a plugin that answers is not told from one that doesn't: %v", err)
+			}
 			if c.not != "" && strings.Contains(err.Error(), c.not) || len(err.Error()) > 4096 {
 				t.Errorf("%q is in %v", c.not, err)
 			}
@@ -179,6 +182,30 @@ func TestFailures(t *testing.T) {
 				t.Errorf("answered with code %d", e.Code)
 			}
 		})
+	}
+}
+
+// Run tells of an executable what Invoke tells of a plugin.
+func TestRun(t *testing.T) {
+	dir, req := plugin(t, `[ "$CNI_COMMAND" = DEL ] && { echo "$K $L"; exec cat; }; echo '{"code":11,"msg":"later"}'; exit 1`)
+	file := filepath.Join(dir, "p")
+	env := []string{"PATH=" + os.Getenv("PATH"), "CNI_CONTAINERID=c1", "CNI_IFNAME=eth0", "K=v"}
+	run := &runtime.Exec{Env: []string{"K=unused"}}
+	out, err := run.Run(runtime.WithEnv(context.Background(), "L=w"), file, req.Config, append(env, "CNI_COMMAND=DEL"))
+	if want := "v w\n" + string(req.Config); err != nil || string(out) != want {
+		t.Errorf("%q, %v; want %q", out, err, want)
+	}
+	_, err = run.Run(context.Background(), file, req.Config, append(env, "CNI_COMMAND=CHECK"))
+	const want = `plugin "p" CHECK, network "net", container "c1", interface "eth0": exit status 1: later (code 11)`
+	if err == nil || err.Error() != want || errors.Is(err, runtime.ErrNoAnswer) {
+		t.Errorf("%v, want %s", err, want)
+	}
+	run.Env = append(env, "CNI_COMMAND=DEL", "L=inherited")
+	if out, err := run.Run(context.Background(), file, nil, nil); err != nil || string(out) != "v inherited\n" {
+		t.Errorf("without an environment: %q, %v", out, err)
+	}
+	if _, err = run.Run(context.Background(), filepath.Join(dir, "none"), nil, env); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an executable that is not there: %v", err)
 	}
 }
 
