@@ -49,9 +49,11 @@ runtime = "runc"
 		t.Fatal(err)
 	}
 	p.Run(t, "load", "--input", node.Image(t, image), "--signature-policy", in("policy.json"))
-	t.Cleanup(func() {
-		if _, err := p.Try("rm", "--all", "--force", "--time", "0"); err != nil {
-			t.Error(err)
+	t.Cleanup(func() { // for a test that ends early
+		for _, args := range [][]string{{"rm", "--all", "--force", "--time", "0"}, {"network", "prune", "--force"}} {
+			if _, err := p.Try(args...); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	return p
