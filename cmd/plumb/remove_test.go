@@ -274,3 +274,42 @@ func TestRemoveArguments(t *testing.T) {
 		t.Errorf("-h says %q", out)
 	}
 }
+
+// TestRemoveAfterTheLast leaves nothing of ours on a host whose last attachment,
+// of plugins that share tables, is gone, and gives back what they have set for a
+// bridge before what guards it goes.
+func TestRemoveAfterTheLast(t *testing.T) {
+	host.Need(t, "nft-bridge", "nft-inet-nat")
+	t.Cleanup(func() { host.Try("ip", "link", "del", "br99") }) //nolint:errcheck // there may be none
+	config, _ := bridged(t)
+	for _, backend := range []string{"nftables", "iptables"} {
+		t.Run(backend, func(t *testing.T) {
+			a := attach.New(t, config, "last")
+			a.Add(t)
+			ports := a.Then(t, `{"cniVersion":"1.1.0","name":"net","type":"portmap","backend":"`+backend+`",
+				"runtimeConfig":{"portMappings":[{"hostPort":8080,"containerPort":80}]}}`)
+			ports.Add(t)
+			filter := a.Then(t, `{"cniVersion":"1.1.0","name":"net","type":"firewall","backend":"`+backend+`","ingressPolicy":"same-bridge"}`)
+			filter.Add(t)
+			if got := host.Run(t, "sysctl", "-n", "net.ipv4.conf.br99.route_localnet"); strings.TrimSpace(got) != "1" {
+				t.Errorf("route_localnet of the bridge is %s", got)
+			}
+			remove(t)
+			ports.Check(t) // what is alive stays
+			filter.Check(t)
+			for _, a := range []*attach.Attachment{filter, ports, a} {
+				a.Del(t)
+			}
+			out := remove(t)
+			if list := host.Run(t, "nft", "list", "ruleset"); strings.Contains(list, "plumb") {
+				t.Errorf("left is\n%s\nremove says\n%s", list, out)
+			}
+			if got := host.Run(t, "sysctl", "-n", "net.ipv4.conf.br99.route_localnet"); strings.TrimSpace(got) != "0" {
+				t.Errorf("route_localnet of the bridge is %s", got)
+			}
+			if again := remove(t); strings.Contains(again, "table") {
+				t.Errorf("remove again says\n%s", again)
+			}
+		})
+	}
+}

@@ -3,9 +3,12 @@ package sweep
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"slices"
 
 	"github.com/plumb-cni/plumb/internal/nftconn"
+	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/state/portmap"
 )
 
 // sweepNFT deletes the elements and rules of dead attachments and, if none is
@@ -24,6 +27,9 @@ func (s *Sweep) sweepNFT(ctx context.Context) error {
 		var tx nftconn.Tx
 		tx.Guard(w.gen)
 		done = w.sweep(&tx)
+		if err := w.closeLocalnet(ctx, s.kernel); err != nil {
+			return err
+		}
 		return conn.Commit(ctx, &tx)
 	})
 	if errors.Is(err, nftconn.ErrUnsupported) {
@@ -112,6 +118,28 @@ func (w *whole) sweep(tx *nftconn.Tx) (done []string) {
 		}
 	}
 	return done
+}
+
+// closeLocalnet gives back what was set for links that can be reached from the
+// host's loopback addresses, if the guard of these goes: unless somebody else's
+// mappings need it by now, who then does without a guard as ever.
+func (w *whole) closeLocalnet(ctx context.Context, k *state.Kernel) error {
+	at := slices.IndexFunc(w.maps, func(m nftconn.Map) bool { return m.String() == portmap.Opened().String() })
+	if !w.ours || at < 0 {
+		return nil
+	}
+	others, err := portmap.MappedByOthers(ctx, k)
+	if err != nil || others {
+		return err
+	}
+	var errs []error
+	for _, e := range w.elements[at].Elements {
+		_, err := portmap.RouteLocalnet(nftconn.InterfaceName(e.Key), false).Ensure(ctx, k)
+		if !errors.Is(err, fs.ErrNotExist) { // the link is gone
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // everything deletes our tables, and what we have in others'.

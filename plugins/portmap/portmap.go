@@ -15,7 +15,6 @@ import (
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/state/portmap"
-	"github.com/plumb-cni/plumb/state/sysctl"
 )
 
 // A Config holds the keys of a portmap configuration.
@@ -234,10 +233,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 			return nil, err
 		}
 		if link != nil {
-			after = append(after, state.Share(sysctl.Settings{
-				NS:     state.Host,
-				Values: []sysctl.Setting{{Name: "ipv4/conf/" + link.Name + "/route_localnet", Value: "1"}},
-			}))
+			after = append(after, state.Share(portmap.Localnet{Link: link.Name, Stay: link.Kind != "veth", For: p}))
 		}
 	}
 	return append(state.Plan{state.Own(p)}, after...), nil

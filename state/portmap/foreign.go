@@ -181,6 +181,20 @@ func (x *foreign) iptablesHoldings() (list []holding) {
 	return list
 }
 
+// MappedByOthers tells whether there are mappings that nftables in a table of our own
+// does not hold: the reference's, or of iptables.
+func MappedByOthers(ctx context.Context, k *state.Kernel) (bool, error) {
+	conn, err := k.NFT()
+	if err != nil {
+		return false, err
+	}
+	x, err := readForeign(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	return len(x.referenceHoldings())+len(x.iptablesHoldings()) > 0, nil
+}
+
 // refuseForeign fails if rules of others, or of iptables, hold a port. What a
 // dead attachment of ours has there is removed.
 func (p Portmap) refuseForeign(ctx context.Context, k *state.Kernel) error {

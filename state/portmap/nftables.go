@@ -22,7 +22,6 @@ const (
 	outputChain      = "portmap-output"
 	postroutingChain = "portmap-postrouting"
 	nearChain        = "portmap-near"
-	localnetChain    = "portmap-localnet"
 )
 
 // familyName is the name of the map of a family's single ports, and of its
@@ -251,7 +250,6 @@ func baseChains() []base {
 		{preroutingChain, nftconn.Hook{Type: "nat", Point: nftconn.Prerouting, Priority: nftconn.DstNAT}},
 		{outputChain, nftconn.Hook{Type: "nat", Point: nftconn.Output, Priority: nftconn.DstNAT}},
 		{postroutingChain, nftconn.Hook{Type: "nat", Point: nftconn.Postrouting, Priority: nftconn.SrcNAT}},
-		{localnetChain, nftconn.Hook{Type: "filter", Point: nftconn.Prerouting, Priority: nftconn.Raw}},
 	}
 }
 
@@ -316,22 +314,11 @@ func (p Portmap) chains(s shared) []nftconn.Chain {
 		jump(dispatchChain, nftconn.ToLocal()),
 		jump(dispatchChain, nftconn.ToLocal()),
 		jump(nearChain, nftconn.Redirected()),
-		localnetRule(),
 	}
 	for i, b := range baseChains() {
 		add(b.name, &b.hook, rules[i])
 	}
 	return chains
-}
-
-// localnetRule drops what comes from outside for the host's own loopback
-// addresses. The kernel did, until route_localnet was set for an interface.
-func localnetRule() nftconn.Rule {
-	exprs := nftconn.FromInterface(nftconn.NotEqual, "lo")
-	exprs = append(exprs, nftconn.OfFamily(nftconn.IPv4)...)
-	to := nftconn.DestinationAddr(nftconn.IPv4)
-	to.Len = 1
-	return nftconn.Rule{Exprs: append(exprs, to, nftconn.Cmp{Op: nftconn.Equal, Reg: nftconn.Reg, Data: []byte{127}}, nftconn.Verdict{Code: nftconn.Drop})}
 }
 
 // lengths returns the lengths of sources' prefixes that others and p use.
