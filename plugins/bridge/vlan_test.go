@@ -160,6 +160,7 @@ func TestVLANGateway(t *testing.T) {
 		}
 		for _, a := range all {
 			a.Check(t)
+			host.Settle(t, a.NetNS) // the reference's gateway is probed for
 			host.Ping(t, a.NetNS, "10.99.0.1")
 			host.Ping(t, a.NetNS, "fd00:99::1")
 		}

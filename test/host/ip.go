@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Link is what `ip -d link` says of one interface. Data holds info_data of its kind (a bridge's settings, say), Port those of the
@@ -130,6 +131,40 @@ func Addrs(t testing.TB, ns string) []Addr {
 		}
 	}
 	return addrs
+}
+
+// Settle waits until the links of a namespace have their carriers, and no address of it or of the host is tentative.
+func Settle(t testing.TB, ns string) {
+	t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	wait := func(what string, unsettled func() (bool, any)) {
+		t.Helper()
+		for {
+			yet, state := unsettled()
+			if !yet {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %+v", what, state)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	wait("a link has no carrier", func() (bool, any) {
+		links := Links(t, ns)
+		for _, l := range links {
+			if slices.Contains(l.Flags, "NO-CARRIER") {
+				return true, links
+			}
+		}
+		return false, nil
+	})
+	for _, in := range []string{"", ns} {
+		wait("addresses are still tentative", func() (bool, any) {
+			addrs := Addrs(t, in)
+			return slices.ContainsFunc(addrs, func(a Addr) bool { return a.Tentative }), addrs
+		})
+	}
 }
 
 // Routes returns routes of family 4 or 6. filter is what `ip route show` takes; without it, that is the main table.

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/plumb-cni/plumb/test/host"
 )
@@ -18,7 +17,7 @@ import (
 // replaced by a word.
 func observe(t *testing.T, at attachment) []string {
 	t.Helper()
-	settled(t, at.ns)
+	host.Settle(t, at.ns)
 	facts := append(namespace(t, "host", ""), namespace(t, "container", at.ns)...)
 	for _, line := range host.Snapshot(t) {
 		switch kind, _, _ := strings.Cut(line, " "); kind {
@@ -34,35 +33,6 @@ var (
 	macAddress = regexp.MustCompile(`\b([0-9a-f]{1,2}:){5}[0-9a-f]{1,2}\b`)
 	linkLocal  = regexp.MustCompile(`\bfe80::[0-9a-f:]{2,}`)
 )
-
-// settled waits until the container's links have their carriers and no address is tentative.
-func settled(t *testing.T, ns string) {
-	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
-	for anyLink(host.Links(t, ns), func(l host.Link) bool { return slices.Contains(l.Flags, "NO-CARRIER") }) {
-		if time.Now().After(deadline) {
-			t.Fatalf("a link has no carrier: %+v", host.Links(t, ns))
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	for _, ns := range []string{"", ns} {
-		for slices.ContainsFunc(host.Addrs(t, ns), func(a host.Addr) bool { return a.Tentative }) {
-			if time.Now().After(deadline) {
-				t.Fatalf("addresses are still tentative: %+v", host.Addrs(t, ns))
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-	}
-}
-
-func anyLink(links map[string]host.Link, is func(host.Link) bool) bool {
-	for _, l := range links {
-		if is(l) {
-			return true
-		}
-	}
-	return false
-}
 
 // anonymous replaces what differs from run to run and from implementation to
 // implementation by words.
