@@ -27,6 +27,9 @@ type Reader interface {
 	// SandboxID returns what tells the sandbox from every other namespace,
 	// or ErrNoSandbox.
 	SandboxID() (netns.ID, error)
+
+	// HostID returns what tells the host's namespace from every other one.
+	HostID() (netns.ID, error)
 }
 
 // ErrNoSandbox means that there is no sandbox to look into: none was named, or
@@ -100,8 +103,14 @@ func (k *Kernel) Namespace(ns NS) (*netns.NS, error) {
 
 // SandboxID returns what tells the sandbox from every other namespace, also
 // from one that comes after it, or ErrNoSandbox.
-func (k *Kernel) SandboxID() (netns.ID, error) {
-	ns, err := k.Namespace(Sandbox)
+func (k *Kernel) SandboxID() (netns.ID, error) { return k.id(Sandbox) }
+
+// HostID returns what tells the host's namespace from every other one, also
+// from one that comes after it.
+func (k *Kernel) HostID() (netns.ID, error) { return k.id(Host) }
+
+func (k *Kernel) id(of NS) (netns.ID, error) {
+	ns, err := k.Namespace(of)
 	if err != nil {
 		return netns.ID{}, err
 	}
@@ -109,7 +118,7 @@ func (k *Kernel) SandboxID() (netns.ID, error) {
 	if err != nil {
 		return netns.ID{}, err
 	}
-	conn, err := k.Route(Sandbox)
+	conn, err := k.Route(of)
 	if err != nil {
 		return netns.ID{}, err
 	}

@@ -60,7 +60,11 @@ func main() {
 		list()
 		return
 	}
-	fmt.Fprintf(os.Stderr, "plumb-cni %s (%s): there is no plugin %q; this program is called by the name of a plugin, through a link (see --list)\n",
+	if len(os.Args) == 2 && os.Args[1] == "--list-on-request" {
+		listOnRequest()
+		return
+	}
+	fmt.Fprintf(os.Stderr, "plumb-cni %s (%s): there is no plugin %q; this program is called by the name of a plugin, through a link (see --list and --list-on-request)\n",
 		version, commit, name)
 	os.Exit(1)
 }
@@ -81,11 +85,23 @@ func makeRoom(use bool) {
 //go:noinline
 func touch(room *[48 << 10]byte) { room[0]++ }
 
-// list prints the names that this program answers to.
+// list prints the names that this program answers to, and that every installation
+// has.
 func list() {
 	fmt.Println("cnitool")
 	for _, p := range all.Plugins() {
-		fmt.Println(p.Name())
+		if !all.OnRequest(p.Name()) {
+			fmt.Println(p.Name())
+		}
+	}
+}
+
+// listOnRequest prints the names of the other plugins.
+func listOnRequest() {
+	for _, p := range all.Plugins() {
+		if all.OnRequest(p.Name()) {
+			fmt.Println(p.Name())
+		}
 	}
 }
 

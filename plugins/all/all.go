@@ -8,6 +8,7 @@ import (
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/plugins/bandwidth"
 	"github.com/plumb-cni/plumb/plugins/bridge"
+	"github.com/plumb-cni/plumb/plugins/dnsname"
 	"github.com/plumb-cni/plumb/plugins/dummy"
 	"github.com/plumb-cni/plumb/plugins/firewall"
 	"github.com/plumb-cni/plumb/plugins/hostdevice"
@@ -37,6 +38,7 @@ func Plugins() []plugin.Plugin {
 	plugins := []plugin.Plugin{
 		bandwidth.New(),
 		bridge.New(),
+		dnsname.New(),
 		dummy.New(),
 		firewall.New(),
 		hostdevice.New(),
@@ -56,6 +58,11 @@ func Plugins() []plugin.Plugin {
 	}
 	return plugins
 }
+
+// OnRequest reports whether a plugin is installed on request only, because its
+// presence changes what runtimes do: podman puts dnsname into the lists that it
+// writes from then on, and such a list fails without it.
+func OnRequest(name string) bool { return name == dnsname.Name }
 
 // Find returns the plugin of a name.
 func Find(name string) (plugin.Plugin, bool) {

@@ -27,7 +27,8 @@ const debianVersion = "1.1.1"
 // binEnv names a folder that already has what Bin would build. scripts/test-vm sets it for a machine without a compiler.
 const binEnv = "PLUMB_TEST_BIN"
 
-// Bin builds the plugins as make build does, once per test process, and returns their folder: what CNI_PATH should be.
+// Bin builds the plugins as make build does, those that are installed on request included, once per test process, and returns their folder: what
+// CNI_PATH should be.
 func Bin(t testing.TB) string {
 	t.Helper()
 	if dir := os.Getenv(binEnv); dir != "" {
@@ -53,7 +54,7 @@ func buildBin(root string) (string, error) {
 	built.once.Do(func() {
 		if built.dir, built.err = os.MkdirTemp("", "plumb-bin-"); built.err == nil {
 			// Outside, because a module may have to be downloaded for what this package doesn't import.
-			_, built.err = try(Outside(root, filepath.Join(root, "scripts/build"), built.dir))
+			_, built.err = try(Outside(root, filepath.Join(root, "scripts/build"), built.dir, "all"))
 		}
 	})
 	return built.dir, built.err
