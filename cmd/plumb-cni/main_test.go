@@ -52,14 +52,19 @@ func TestUnknownName(t *testing.T) {
 }
 
 // TestList compares the names that the program lists with the links that
-// scripts/build made of them.
+// scripts/build made of them: those on request only where it was told so.
 func TestList(t *testing.T) {
 	bin := host.Bin(t)
 	listed := strings.Fields(host.Run(t, filepath.Join(bin, "plumb-cni"), "--list"))
-	if want := append([]string{"cnitool"}, names()...); !slices.Equal(listed, want) {
+	always := slices.DeleteFunc(names(), all.OnRequest)
+	if want := append([]string{"cnitool"}, always...); !slices.Equal(listed, want) {
 		t.Errorf("--list says %v, want %v", listed, want)
 	}
-	for _, name := range listed {
+	onRequest := strings.Fields(host.Run(t, filepath.Join(bin, "plumb-cni"), "--list-on-request"))
+	if want := []string{"dnsname"}; !slices.Equal(onRequest, want) {
+		t.Errorf("--list-on-request says %v, want %v", onRequest, want)
+	}
+	for _, name := range append(listed, onRequest...) {
 		if target, err := os.Readlink(filepath.Join(bin, name)); err != nil || target != "plumb-cni" {
 			t.Errorf("%s: %q, %v; want a link to plumb-cni in the same folder", name, target, err)
 		}

@@ -12,7 +12,7 @@ import (
 // Containers of a network find each other by name and alias, in both families,
 // and names by addresses; the last one to go takes all with it.
 func TestNames(t *testing.T) {
-	keys.Covers(t, "dnsname", "domainName", "runtimeConfig.aliases")
+	keys.Covers(t, "dnsname", "domainName", "runtimeConfig.aliases", "CNI_ARGS.K8S_POD_NAME")
 	before := host.Snapshot(t)
 	web := newPod(t, 60, 2, "Web", `,"runtimeConfig":{"aliases":{"net60":["www","3e95caa5874d","no name"],"net61":["other"]}}`)
 	db := newPod(t, 60, 3, "my_db.1", "")

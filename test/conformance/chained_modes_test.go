@@ -76,6 +76,7 @@ func chainedModes() []mode {
 		{"bandwidth", " of some", shaped + `,"shapedSubnets":["10.0.0.0/8","fd00::/8"]`, []string{"tbf", "ifb", "mirred"}},
 		{"sbr", "", ``, nil},
 		{"vrf", "", `"vrfname":"blue"`, []string{"vrf"}},
+		{"dnsname", "", `"domainName":"dns.test","runtimeConfig":{"aliases":{"net-chain":["alias-NUMBER"]}}`, nil},
 	} {
 		// What a container sends without choosing its address finds no route in the main table.
 		families := "46"

@@ -97,7 +97,7 @@ func killable() []mode {
 	for _, m := range append(interfaceModes(), chainedModes()...) {
 		switch m.name {
 		case "macvlan 46", "ipvlan 46", "vlan", "dummy", "tap", "host-device", "portmap nftables", "portmap iptables",
-			"firewall nftables same-bridge", "firewall iptables isolated", "tuning", "bandwidth of some", "sbr", "vrf":
+			"firewall nftables same-bridge", "firewall iptables isolated", "tuning", "bandwidth of some", "sbr", "vrf", "dnsname":
 			list = append(list, m)
 		}
 	}

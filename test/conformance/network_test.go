@@ -192,7 +192,7 @@ func TestAcceptRA(t *testing.T) {
 						got[name] = strings.TrimSpace(host.RunIn(t, a.netns, "cat", "/proc/sys/net/ipv6/conf/eth0/"+name))
 					}
 				}
-				if _, err := serve(t, h, a.plugin(), a.call(cni.VerbAdd, config)); err != nil {
+				if _, err := serve(t, h, a.plugin(), a.call(t, cni.VerbAdd, config)); err != nil {
 					t.Fatal(err)
 				}
 				if got["accept_ra"] != tt.want {
@@ -207,6 +207,6 @@ func TestAcceptRA(t *testing.T) {
 }
 
 // call is the attachment's request for serve.
-func (a *attachment) call(verb cni.Verb, config string) *cni.Request {
-	return &cni.Request{Verb: verb, ContainerID: a.id, NetNS: a.netns, IfName: a.ifName, Args: a.args, Config: []byte(config)}
+func (a *attachment) call(t testing.TB, verb cni.Verb, config string) *cni.Request {
+	return &cni.Request{Verb: verb, ContainerID: a.id, NetNS: a.netns, IfName: a.ifName, Args: a.args, Path: []string{host.Bin(t)}, Config: []byte(config)}
 }

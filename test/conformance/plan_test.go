@@ -26,7 +26,7 @@ func TestFootprint(t *testing.T) {
 		h.Before = func(s state.Step) {
 			objects = append(objects, object{s, slices.ContainsFunc(records(t), a.wrote)})
 		}
-		if _, err := serve(t, h, a.plugin(), a.call(cni.VerbAdd, a.ready(t))); err != nil {
+		if _, err := serve(t, h, a.plugin(), a.call(t, cni.VerbAdd, a.ready(t))); err != nil {
 			t.Fatal(err)
 		}
 		var owned []state.Key
@@ -49,7 +49,7 @@ func TestFootprint(t *testing.T) {
 					}
 				}
 			}
-			if _, err := serve(t, h, a.plugin(), a.call(cni.VerbDel, a.config)); err != nil {
+			if _, err := serve(t, h, a.plugin(), a.call(t, cni.VerbDel, a.config)); err != nil {
 				t.Error(err)
 			}
 			return names

@@ -188,7 +188,7 @@ func TestStuckUndo(t *testing.T) {
 			h, p := w.host(t), w.maker()
 			w.fails, w.stuck = "one/"+tt.fails, "one/"+tt.stuck
 			a := &attachment{id: "one", netns: host.NetNS(t), ifName: "eth0"}
-			_, err := p.Serve(t.Context(), h, a.call(cni.VerbAdd, made("")))
+			_, err := p.Serve(t.Context(), h, a.call(t, cni.VerbAdd, made("")))
 			if err == nil || !strings.Contains(err.Error(), w.fails+" is not to be had") || strings.Contains(err.Error(), "does not go") != (tt.stuck != "") {
 				t.Errorf("ADD: %v", err)
 			}
@@ -198,11 +198,11 @@ func TestStuckUndo(t *testing.T) {
 			if want := strings.Repeat("one", min(1, len(tt.left))); recorded(t, h) != want {
 				t.Errorf("there are records of %q, want %q", recorded(t, h), want)
 			}
-			if _, err := p.Serve(t.Context(), h, a.call(cni.VerbDel, made(""))); (err == nil) != (tt.stuck == "") || w.String() != tt.left {
+			if _, err := p.Serve(t.Context(), h, a.call(t, cni.VerbDel, made(""))); (err == nil) != (tt.stuck == "") || w.String() != tt.left {
 				t.Errorf("DEL of what still does not go: %v, left %q, want %q", err, w, tt.left)
 			}
 			w.stuck = ""
-			if _, err := p.Serve(t.Context(), h, a.call(cni.VerbDel, made(""))); err != nil || w.String() != "" || recorded(t, h) != "" {
+			if _, err := p.Serve(t.Context(), h, a.call(t, cni.VerbDel, made(""))); err != nil || w.String() != "" || recorded(t, h) != "" {
 				t.Errorf("DEL: %v, left %q and records of %q", err, w, recorded(t, h))
 			}
 		})
@@ -215,7 +215,7 @@ func TestStuckGarbage(t *testing.T) {
 	h, p := w.host(t), w.maker()
 	for _, id := range []string{"one", "stuck", "two", "valid"} {
 		a := &attachment{id: id, netns: host.NetNS(t), ifName: "eth0"}
-		if _, err := p.Serve(t.Context(), h, a.call(cni.VerbAdd, made(""))); err != nil {
+		if _, err := p.Serve(t.Context(), h, a.call(t, cni.VerbAdd, made(""))); err != nil {
 			t.Fatal(err)
 		}
 	}

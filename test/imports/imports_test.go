@@ -81,6 +81,7 @@ var rules = []struct {
 	{of: []string{"./state/..."}, not: []string{"./plugin/...", "./plugins/...", "./ipam/...", "./protocol/...", "./runtime/..."}},
 	{of: []string{"./internal/rtnl", "./internal/nftconn", "./internal/netns", "./internal/iptables", "./internal/addrstore", "./internal/dbus"}, not: []string{"./state/...", "./plugin/...", "./plugins/...", "./ipam/...", "./protocol/...", "./runtime/..."}},
 	{of: []string{"./plugin/..."}, not: []string{"./plugins/...", "./ipam/...", "./protocol/...", "./runtime/..."}},
+	{of: []string{"./cmd/plumb-cni"}, not: []string{"./plugins/dnsname/resolver", "./ipam/dhcp/daemon", "crypto/tls", "net/http"}},
 	{of: []string{"./plugins/...", "./ipam/..."}, not: []string{"./protocol/...", "./runtime/...", "./cnitool/...", "net/http", "flag"}},
 }
 

@@ -13,9 +13,6 @@ import (
 	"github.com/plumb-cni/plumb/test/host"
 )
 
-// missing are the plugins that the recordings call and plumb doesn't have.
-var missing = []string{"dnsname"}
-
 // A recording is one call of a plugin by podman 4.3.1 or containerd 1.6.20, and
 // what the reference answered.
 type recording struct {
@@ -73,17 +70,12 @@ const needsNoIPVlan = "28-ipvlan-ADD.json"
 // sent by the bridge in the middle of its own, which ours serves in one process.
 func TestRecorded(t *testing.T) {
 	list := listedDifferences(t, "recorded")
-	for _, name := range missing {
-		if _, err := os.Stat(filepath.Join(ours.bin(t), name)); err == nil {
-			t.Errorf("there is a plugin %s now: take it off the list of missing ones", name)
-		}
-	}
 	cases, ran := 0, 0
 	for _, runtime := range []string{"podman", "containerd"} {
 		all := recordings(t, runtime)
 		var plugins []string
 		for _, r := range all {
-			if !slices.Contains(missing, r.plugin) && !slices.Contains(plugins, r.plugin) {
+			if !slices.Contains(plugins, r.plugin) {
 				plugins = append(plugins, r.plugin)
 			}
 		}
@@ -150,6 +142,11 @@ func (p *player) play(t *testing.T, r recording) []string {
 			defer host.Run(t, "ip", "link", "del", end)
 		}
 	}
+	// Where it answers is another's bridge.
+	if r.plugin == "dnsname" && r.Env["CNI_COMMAND"] == "ADD" {
+		host.Run(t, "sh", "-ec", `ip link add cni-podman1 up type bridge; ip addr add 10.210.0.1/24 dev cni-podman1; ip addr add fd00:210::1/64 dev cni-podman1 nodad`)
+		t.Cleanup(func() { host.Run(t, "ip", "link", "del", "cni-podman1") })
+	}
 	env := []string{"PATH=" + os.Getenv("PATH")}
 	for key, value := range r.Env {
 		if key == "CNI_PATH" && value != "dummy" {
@@ -163,16 +160,18 @@ func (p *player) play(t *testing.T, r recording) []string {
 	}
 	stdin := strings.NewReplacer(pairs...).Replace(string(r.Stdin))
 	stdout, stderr, exit := host.Plugin(t, ours.bin(t), r.plugin, env, stdin)
+	var differences []string
 	if exit != r.Exit {
-		t.Fatalf("%s: exit status %d, was %d\n%s%s", r.name, exit, r.Exit, stdout, stderr)
+		t.Logf("%s: exit status %d, was %d\n%s%s", r.name, exit, r.Exit, stdout, stderr)
+		differences = []string{fmt.Sprintf("- exit=%d", r.Exit), fmt.Sprintf("+ exit=%d", exit)}
 	}
 	if string(r.Stdout) == "null" {
 		if stdout != "" {
-			return []string{"+ " + stdout}
+			differences = append(differences, "+ "+stdout)
 		}
-		return nil
+		return differences
 	}
-	return compare(p.facts(t, r, string(r.Stdout)), p.learn(t, r, stdout))
+	return append(differences, compare(p.facts(t, r, string(r.Stdout)), p.learn(t, r, stdout))...)
 }
 
 // pair returns the pair that a request's prevResult tells of, empty for none.

@@ -33,6 +33,7 @@ func (k key) compare(l key) int { return strings.Compare(k.String(), l.String())
 var ofSpecification = []key{
 	{"bridge", "CNI_ARGS.MAC"}, {"bridge", "dns"}, {"bridge", "ipam"},
 	{"dhcp", "CNI_ARGS.MAC"},
+	{"dnsname", "CNI_ARGS.K8S_POD_NAME"},
 	{"host-device", "dns"}, {"host-device", "ipam"},
 	{"dummy", "dns"}, {"dummy", "ipam"},
 	{"host-local", "CNI_ARGS.IP"},
