@@ -184,7 +184,7 @@ func (c *Conn) dump(ctx context.Context, q Query) error {
 			interrupted = interrupted || m.flags&unix.NLM_F_DUMP_INTR != 0
 			if m.kind != unix.NLMSG_ERROR && m.kind != unix.NLMSG_DONE {
 				q.listed(m)
-				return m.flags&unix.NLM_F_MULTI == 0
+				return q.enough() || m.flags&unix.NLM_F_MULTI == 0
 			}
 			switch errno, text := m.status(); errno {
 			case 0, unix.ENOENT: // an absent table or set lists nothing
@@ -197,6 +197,9 @@ func (c *Conn) dump(ctx context.Context, q Query) error {
 		})
 		if err != nil || failed != nil {
 			return errors.Join(err, failed)
+		}
+		if q.enough() { // the rest of it would be in the way of the next listing
+			return errors.Join(c.Close(), c.open(ctx))
 		}
 		if !interrupted {
 			return nil

@@ -18,6 +18,9 @@ type Query interface {
 	// list appends the request for a listing, listed takes each item.
 	list(e *encoder, seq uint32) bool
 	listed(message)
+
+	// enough tells whether the listing need not go on.
+	enough() bool
 }
 
 // Parts of queries that ask for one object only, or for a listing only.
@@ -28,6 +31,8 @@ type (
 
 func (single) list(*encoder, uint32) bool { return false }
 func (single) listed(message)             {}
+func (single) enough() bool               { return false }
+func (dump) enough() bool                 { return false }
 func (dump) get(*encoder, uint32) bool    { return false }
 func (dump) found(message)                {}
 
@@ -37,6 +42,7 @@ type generation Generation
 func (*generation) object() string             { return "generation" }
 func (*generation) list(*encoder, uint32) bool { return false }
 func (*generation) listed(message)             {}
+func (*generation) enough() bool               { return false }
 
 func (*generation) get(e *encoder, seq uint32) bool {
 	e.message(nftMsg(unix.NFT_MSG_GETGEN), 0, seq, 0, 0, nil)
@@ -230,13 +236,18 @@ type ElementsQuery struct {
 	dump
 	Map Map
 
+	// AtMost, if not 0, ends the listing soon after so many elements, whatever
+	// the map holds.
+	AtMost int
+
 	Elements []Element
+	More     bool // there are others than these
 }
 
 func (q *ElementsQuery) object() string { return "elements of " + q.Map.String() }
 
 func (q *ElementsQuery) list(e *encoder, seq uint32) bool {
-	q.Elements = nil
+	q.Elements, q.More = nil, false
 	e.message(nftMsg(unix.NFT_MSG_GETSETELEM), unix.NLM_F_DUMP, seq, q.Map.Table.Family, 0, func() {
 		e.str(unix.NFTA_SET_ELEM_LIST_TABLE, q.Map.Table.Name)
 		e.str(unix.NFTA_SET_ELEM_LIST_SET, q.Map.Name)
@@ -244,9 +255,12 @@ func (q *ElementsQuery) list(e *encoder, seq uint32) bool {
 	return true
 }
 
-func (q *ElementsQuery) listed(m message) { q.Elements = append(q.Elements, decodeElements(m)...) }
+func (q *ElementsQuery) listed(m message) {
+	q.Elements = append(q.Elements, decodeElements(m)...)
+	q.More = q.AtMost != 0 && len(q.Elements) > q.AtMost
+}
 
-const elemKeyEnd = 10 // NFTA_SET_ELEM_KEY_END
+func (q *ElementsQuery) enough() bool { return q.More }
 
 // elements appends the body of a message about elements of a map.
 func (e *encoder) elements(m Map, elements ...Element) {
@@ -256,9 +270,6 @@ func (e *encoder) elements(m Map, elements ...Element) {
 		for _, x := range elements {
 			e.nest(unix.NFTA_LIST_ELEM, func() {
 				e.data(unix.NFTA_SET_ELEM_KEY, x.Key)
-				if x.KeyEnd != nil {
-					e.data(elemKeyEnd, x.KeyEnd)
-				}
 				if x.Data != nil {
 					e.data(unix.NFTA_SET_ELEM_DATA, x.Data)
 				}
@@ -281,8 +292,6 @@ func decodeElements(m message) (elements []Element) {
 				switch kind {
 				case unix.NFTA_SET_ELEM_KEY:
 					x.Key, _ = decodeData(b)
-				case elemKeyEnd:
-					x.KeyEnd, _ = decodeData(b)
 				case unix.NFTA_SET_ELEM_DATA:
 					x.Data, _ = decodeData(b)
 				case unix.NFTA_SET_ELEM_USERDATA:

@@ -98,10 +98,6 @@ type Map struct {
 	Name  string
 	Key   []Type // several are a concatenation
 	Data  []Type
-
-	// Interval says that an element is for a range of keys, field by field.
-	// Such a map is slower to change, the more so the more it holds.
-	Interval bool
 }
 
 func (m Map) String() string { return m.Table.String() + " " + m.Name }
@@ -136,7 +132,6 @@ func Concat(fields ...[]byte) []byte {
 // An Element is one of a map or set.
 type Element struct {
 	Key     []byte // see Concat
-	KeyEnd  []byte // the last of a range, in a map of intervals alone
 	Data    []byte // nil in a set
 	Comment string // at most 127 bytes
 }

@@ -51,9 +51,6 @@ func (t *Tx) AddMap(m Map) {
 		if m.Data != nil {
 			flags |= unix.NFT_SET_MAP
 		}
-		if m.Interval {
-			flags |= unix.NFT_SET_INTERVAL | setConcat
-		}
 		kind, size := datatype(m.Key)
 		e.str(unix.NFTA_SET_TABLE, m.Table.Name)
 		e.str(unix.NFTA_SET_NAME, m.Name)
@@ -66,25 +63,7 @@ func (t *Tx) AddMap(m Map) {
 			e.u32(unix.NFTA_SET_DATA_LEN, uint32(size))
 		}
 		e.u32(unix.NFTA_SET_ID, id)
-		if m.Interval {
-			e.nest(unix.NFTA_SET_DESC, func() { e.nest(setDescConcat, func() { e.fields(m.Key) }) })
-		}
 	})
-}
-
-// Of the description of a set whose elements are ranges of concatenations
-// (linux/netfilter/nf_tables.h).
-const (
-	setConcat     = 0x80 // NFT_SET_CONCAT
-	setDescConcat = 2    // NFTA_SET_DESC_CONCAT
-	setFieldLen   = 1    // NFTA_SET_FIELD_LEN
-)
-
-// fields appends the lengths of a concatenation's fields.
-func (e *encoder) fields(types []Type) {
-	for _, t := range types {
-		e.nest(unix.NFTA_LIST_ELEM, func() { e.u32(setFieldLen, uint32(t.size())) })
-	}
 }
 
 // SetChain makes a chain, or makes an existing one have these rules and no
@@ -173,7 +152,7 @@ func (t *Tx) DeleteElements(m Map, keys ...[]byte) {
 func (t *Tx) Delete(m Map, elements ...Element) {
 	keys := make([]Element, len(elements))
 	for i, x := range elements {
-		keys[i] = Element{Key: x.Key, KeyEnd: x.KeyEnd}
+		keys[i] = Element{Key: x.Key}
 	}
 	t.elements("delete element", unix.NFT_MSG_DELSETELEM, 0, m, keys)
 }

@@ -84,7 +84,7 @@ func TestDamage(t *testing.T) {
 		"nftables": {
 			{"nft delete element inet plumb portmap4 { tcp . 0.0.0.0 . 8080 }", "tcp 0.0.0.0:8080 is missing"},
 			{"nft delete element inet plumb portmap6 { sctp . :: . 7000 }", "sctp [::]:7000"},
-			{"nft flush map inet plumb portmap4-range", "tcp 0.0.0.0:9000-9002"},
+			{"nft flush map inet plumb portmap4-by-2", "tcp 0.0.0.0:9000-9001"},
 			{"nft flush set inet plumb portmap4-near-24", "10.22.0.0/24 . "},
 			{"nft flush chain inet plumb portmap-prerouting", "portmap-prerouting"},
 			{"nft flush chain inet plumb portmap-output", "portmap-output"},

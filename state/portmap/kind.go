@@ -43,7 +43,7 @@ func (Kind) Remove(ctx context.Context, k *state.Kernel, obj state.Object, o sta
 	}
 	var gone []forward
 	for _, e := range removed {
-		if f, ok := ofElement(familyOfMap(e.in), e.Element); ok && len(e.Data) > 0 {
+		if f, ok := e.forward(); ok {
 			gone = append(gone, f)
 		}
 	}

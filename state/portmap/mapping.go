@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -256,11 +257,35 @@ func key(protocol uint8, host netip.Addr, port uint16) []byte {
 	return nftconn.Concat([]byte{protocol}, host.AsSlice(), binary.BigEndian.AppendUint16(nil, port))
 }
 
-// element is what a forward is in its map.
+// blocks splits a run into blocks of sizes that are powers of 2, each of which
+// begins at a multiple of its size: the fewest, and never more than 30. Of
+// anything else there is one.
+func (f forward) blocks() iter.Seq[forward] {
+	return func(yield func(forward) bool) {
+		if !f.run() {
+			yield(f)
+			return
+		}
+		for first := int(f.first); first <= int(f.last); {
+			size := first & -first
+			for first+size-1 > int(f.last) {
+				size /= 2
+			}
+			block := f
+			block.first, block.last = uint16(first), uint16(first+size-1)
+			block.to = netip.AddrPortFrom(f.to.Addr(), block.first)
+			if !yield(block) {
+				return
+			}
+			first += size
+		}
+	}
+}
+
+// element is what a block is in its map.
 func (f forward) element(tag string) nftconn.Element {
 	x := nftconn.Element{Key: key(f.protocol, f.host, f.first), Comment: tag}
 	if f.run() {
-		x.KeyEnd = key(f.protocol, f.host, f.last)
 		x.Data = f.to.Addr().AsSlice()
 	} else {
 		x.Data = nftconn.Concat(f.to.Addr().AsSlice(), binary.BigEndian.AppendUint16(nil, f.to.Port()))
@@ -268,22 +293,19 @@ func (f forward) element(tag string) nftconn.Element {
 	return x
 }
 
-// ofElement returns the forward that an element is.
-func ofElement(f nftconn.Family, x nftconn.Element) (fwd forward, ok bool) {
-	size := len(anyOf(f).AsSlice())
-	if len(x.Key) < 4+size+4 || len(x.Data) < size {
+// forward returns what an element leads where, if it is of a map of ports.
+func (e entry) forward() (fwd forward, ok bool) {
+	size := len(anyOf(familyOfMap(e.in)).AsSlice())
+	if len(e.Key) < 4+size+4 || len(e.Data) < size {
 		return forward{}, false
 	}
-	port := func(key []byte) uint16 { return binary.BigEndian.Uint16(key[4+size:]) }
-	host, _ := netip.AddrFromSlice(x.Key[4 : 4+size])
-	to, _ := netip.AddrFromSlice(x.Data[:size])
-	fwd = forward{protocol: x.Key[0], host: host, first: port(x.Key), last: port(x.Key)}
-	if len(x.KeyEnd) == len(x.Key) {
-		fwd.last = port(x.KeyEnd)
-	}
+	port := binary.BigEndian.Uint16(e.Key[4+size:])
+	host, _ := netip.AddrFromSlice(e.Key[4 : 4+size])
+	to, _ := netip.AddrFromSlice(e.Data[:size])
+	fwd = forward{protocol: e.Key[0], host: host, first: port, last: port + uint16(sizeOf(e.in)-1)}
 	toPort := fwd.first
-	if len(x.Data) >= size+2 {
-		toPort = binary.BigEndian.Uint16(x.Data[size:])
+	if len(e.Data) >= size+2 {
+		toPort = binary.BigEndian.Uint16(e.Data[size:])
 	}
 	fwd.to = netip.AddrPortFrom(to, toPort)
 	return fwd, true

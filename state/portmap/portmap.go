@@ -10,10 +10,9 @@
 //			type inet_proto . ipv4_addr . inet_service : ipv4_addr . inet_service
 //			elements = { tcp . 0.0.0.0 . 8080 comment "plumb:net/id/eth0" : 10.22.0.3 . 80 }
 //		}
-//		map portmap4-range {
+//		map portmap4-by-256 {
 //			type inet_proto . ipv4_addr . inet_service : ipv4_addr
-//			flags interval
-//			elements = { tcp . 0.0.0.0 . 9000-9999 comment "plumb:net/id/eth0" : 10.22.0.3 }
+//			elements = { tcp . 0.0.0.0 . 9216 comment "plumb:net/id/eth0" : 10.22.0.3 }
 //		}
 //		set portmap4-near-24 {
 //			type ipv4_addr . ipv4_addr
@@ -25,6 +24,7 @@
 //		}
 //		chain portmap4 {
 //			dnat ip to meta l4proto . ip daddr . th dport map @portmap4
+//			dnat ip to meta l4proto . ip daddr . th dport & 0xff00 map @portmap4-by-256
 //			…
 //		}
 //		chain portmap-postrouting {
@@ -35,8 +35,10 @@
 //
 // A single port is an element of a hash map, with 0.0.0.0 for every address of
 // the host, so that neither a packet nor a change pays for how many there are.
-// A run of ports that are the same on both sides is one element of a map of
-// intervals. Mappings with conditions have maps and a chain of their own, shared by
+// A run of ports that are the same on both sides is split into at most 30
+// blocks of 2, 4, 8 … ports, elements of a map for each size that is in use. (One
+// element of a map of intervals would do, but with 10,000 of these a look-up
+// takes a millisecond and a change, which copies the map, 10.) Mappings with conditions have maps and a chain of their own, shared by
 // all attachments with the same conditions. What is near a container, itself
 // included, would be answered past the host, which is why such flows are
 // masqueraded, as are those from the host's loopback addresses.
