@@ -1,0 +1,131 @@
+package firewall
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"github.com/plumb-cni/plumb/internal/iptables"
+	"github.com/plumb-cni/plumb/internal/nftconn"
+)
+
+// A view is what there is in nftables, as far as it matters to addresses.
+type view struct {
+	gen      nftconn.Generation
+	own      *filter
+	others   []*filter // without iptables'
+	admitted []*nftconn.ElementQuery
+	xt       []*xtTable
+}
+
+// look reads it. The admin chain is that of iptables.
+func look(ctx context.Context, r nftconn.Reader, addrs []netip.Addr, admin string) (*view, error) {
+	v := &view{own: newFilter(nftconn.Own(), addrs)}
+	queries := v.own.queries()
+	for _, a := range addrs {
+		q := &nftconn.ElementQuery{Map: addressSet(nftconn.Own(), admittedSet, nftconn.FamilyOf(a)), Key: a.AsSlice()}
+		v.admitted, queries = append(v.admitted, q), append(queries, q)
+	}
+	var bases []*nftconn.BaseChainsQuery
+	for _, f := range append(families(), nftconn.Inet) {
+		q := &nftconn.BaseChainsQuery{Family: f, Point: nftconn.Forward}
+		bases, queries = append(bases, q), append(queries, q)
+	}
+	var finish []func()
+	for _, f := range families() {
+		x := &xtTable{family: f, variant: iptables.NFT}
+		more, done := x.queries(cniForward, admin)
+		v.xt, queries, finish = append(v.xt, x), append(queries, more...), append(finish, done)
+	}
+	gen, err := r.Read(ctx, queries...)
+	if err != nil {
+		return nil, err
+	}
+	v.gen = gen
+	for _, done := range finish {
+		done()
+	}
+	for _, q := range bases {
+		for _, c := range q.Chains {
+			v.sort(c, addrs)
+		}
+	}
+	return v, v.lookInto(ctx, r)
+}
+
+// sort puts a chain at the forward hook where it belongs.
+func (v *view) sort(c nftconn.Chain, addrs []netip.Addr) {
+	switch {
+	case c.Hook.Type != "filter":
+	case c.Table == nftconn.Own():
+		if c.Name == ownBase {
+			v.own.bases = append(v.own.bases, c)
+		}
+	case c.Name == forwardChain && c.Table.Family != nftconn.Inet && c.Table.Name != filterTable: // another of iptables'
+	case c.Name == forwardChain && c.Table.Family != nftconn.Inet:
+		for _, x := range v.xt {
+			if x.family == c.Table.Family {
+				x.found, x.drops = true, c.Hook.Drop
+			}
+		}
+	default:
+		i := slices.IndexFunc(v.others, func(f *filter) bool { return f.table == c.Table })
+		if i < 0 {
+			i = len(v.others)
+			v.others = append(v.others, newFilter(c.Table, addrs))
+		}
+		v.others[i].bases = append(v.others[i].bases, c)
+	}
+}
+
+// lookInto reads the base chains' rules, and what plumb has in tables of others.
+func (v *view) lookInto(ctx context.Context, r nftconn.Reader) error {
+	var queries []nftconn.Query
+	var finish []func()
+	for _, f := range append(v.others, v.own) {
+		if !f.own() {
+			queries = append(queries, f.queries()...)
+		}
+		for i, c := range f.bases {
+			q := &nftconn.RulesQuery{Table: c.Table, Chain: c.Name}
+			queries = append(queries, q)
+			finish = append(finish, func() { f.bases[i].Rules = q.Rules })
+		}
+	}
+	if queries == nil {
+		return nil
+	}
+	_, err := r.Read(ctx, queries...)
+	for _, done := range finish {
+		done()
+	}
+	return err
+}
+
+// queries returns what reads chains of the table where iptables-nft keeps it,
+// besides FORWARD, and what takes the answers.
+func (x *xtTable) queries(chains ...string) (queries []nftconn.Query, done func()) {
+	var found []*nftconn.ChainQuery
+	var rules []*nftconn.RulesQuery
+	for _, name := range append([]string{forwardChain}, chains...) {
+		c := &nftconn.ChainQuery{Table: filterOf(x.family), Name: name}
+		found, queries = append(found, c), append(queries, c)
+	}
+	for _, name := range []string{forwardChain, cniForward, stage1, stage2} {
+		if name == forwardChain || slices.Contains(chains, name) {
+			r := &nftconn.RulesQuery{Table: filterOf(x.family), Chain: name}
+			rules, queries = append(rules, r), append(queries, r)
+		}
+	}
+	return queries, func() {
+		for _, c := range found {
+			if c.Found {
+				x.chains = append(x.chains, c.Name)
+			}
+		}
+		x.found = slices.Contains(x.chains, forwardChain)
+		for _, r := range rules {
+			x.rules = append(x.rules, r.Rules...)
+		}
+	}
+}
