@@ -8,6 +8,7 @@
 package libcni
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -194,7 +195,7 @@ func (c *CNIConfig) add(ctx context.Context, list *cni.List, rt *RuntimeConf) (t
 	if err != nil {
 		return nil, err
 	}
-	return convert.From(result, string(result.CNIVersion))
+	return convert.From(result, string(cmp.Or(result.CNIVersion, list.CNIVersion)))
 }
 
 func (c *CNIConfig) check(ctx context.Context, list *cni.List, rt *RuntimeConf) error {
@@ -214,8 +215,8 @@ func (c *CNIConfig) runtime(rt *RuntimeConf) *runtime.Runtime {
 	if r.CacheDir == "" {
 		r.CacheDir = CacheDir
 	}
-	if direct, ok := c.exec.(runtime.Invoker); ok {
-		r.Invoker = direct
+	if direct, ok := c.exec.(interface{ Invoker() runtime.Invoker }); ok { // of invoke.ExecBy
+		r.Invoker = direct.Invoker()
 	}
 	return r
 }

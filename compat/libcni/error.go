@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/runtime"
 
 	"github.com/containernetworking/cni/internal/wire"
@@ -57,6 +58,9 @@ func tell(err error, doing string) error {
 		return wire.Coded(err)
 	}
 	err = wire.Coded(call.Err)
+	if answer, ok := call.Err.(*cni.Error); ok && !errors.Is(answer, runtime.ErrNoAnswer) {
+		err = wire.Error(answer)
+	}
 	if doing != "" {
 		err = fmt.Errorf("plugin type=%q failed (%s): %w", call.Plugin, doing, err)
 	}

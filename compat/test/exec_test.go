@@ -1,0 +1,131 @@
+package test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/plumb-cni/plumb/runtime"
+	"github.com/plumb-cni/plumb/test/host"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+)
+
+// traced is an Exec of a program's own, which keeps what was executed.
+type traced struct {
+	invoke.Exec
+	calls *[]string
+}
+
+func (x traced) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
+	*x.calls = append(*x.calls, filepath.Base(path))
+	return x.Exec.ExecPlugin(ctx, path, stdin, environ)
+}
+
+// Networks are the same whichever way plugins are called: by a process for each, by an Exec that the program brings, or by an invoker of plumb's.
+func TestExecs(t *testing.T) {
+	internet := host.Internet(t)
+	var calls []string
+	for name, exec := range map[string]invoke.Exec{
+		"default": nil,
+		"own":     traced{&invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: os.Stderr}}, &calls},
+		"invoker": invoke.ExecBy(&runtime.Exec{}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			list, err := libcni.ConfListFromBytes([]byte(web))
+			if err != nil {
+				t.Fatal(err)
+			}
+			networks := libcni.NewCNIConfigWithCacheDir([]string{host.Bin(t)}, t.TempDir(), exec)
+			if capabilities, err := networks.ValidateNetworkList(t.Context(), list); err != nil || len(capabilities) != 1 {
+				t.Errorf("capabilities %q, %v", capabilities, err)
+			}
+			calls = nil
+			ns := host.NetNS(t)
+			rt := &libcni.RuntimeConf{
+				ContainerID: "c1", NetNS: ns, IfName: "eth0",
+				CapabilityArgs: map[string]any{"portMappings": []map[string]any{{"hostPort": 8082, "containerPort": 80, "protocol": "tcp"}}},
+			}
+			added, err := networks.AddNetworkList(t.Context(), list, rt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			result, err := types100.GetResult(added)
+			if err != nil || len(result.IPs) != 1 {
+				t.Fatalf("%+v, %v", result, err)
+			}
+			served(t, ns, internet, result.IPs[0].Address.IP.String(), 8082)
+			cached, err := networks.GetNetworkListCachedResult(list, rt)
+			if err != nil || cached == nil || cached.Version() != list.CNIVersion {
+				t.Errorf("cached %v, %v", cached, err)
+			}
+			if err := networks.CheckNetworkList(t.Context(), list, rt); err != nil {
+				t.Error(err)
+			}
+
+			// What a plugin answers is found in the error, whatever is around it.
+			other := *rt
+			other.ContainerID, other.NetNS = "c2", host.NetNS(t)
+			_, err = networks.AddNetworkList(t.Context(), list, &other)
+			var answer *types.Error
+			if !errors.As(err, &answer) || answer.Code == 0 || !strings.HasPrefix(err.Error(), `plugin type="portmap" failed (add): `) {
+				t.Errorf("ADD with a port that is taken: %v", err)
+			}
+			for _, c := range []*libcni.RuntimeConf{&other, rt} {
+				if err := networks.DelNetworkList(t.Context(), list, c); err != nil {
+					t.Error(err)
+				}
+			}
+			if left, err := networks.GetCachedAttachments(""); err != nil || len(left) > 0 {
+				t.Errorf("left in the cache: %v, %v", left, err)
+			}
+			if name == "own" && strings.Join(calls, " ") != "bridge portmap bridge portmap bridge portmap portmap bridge portmap bridge" {
+				t.Errorf("executed were %q", calls)
+			}
+			host.Run(t, "ip", "link", "del", "web0")
+		})
+	}
+}
+
+// A plugin delegates to another with what it was called with itself.
+func TestDelegate(t *testing.T) {
+	const ipam = `{"cniVersion":"1.1.0","name":"delegated","type":"x","ipam":{"type":"host-local","subnet":"10.79.0.0/24"}}`
+	for key, value := range map[string]string{
+		"CNI_COMMAND": "CHECK", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0", "CNI_NETNS": host.NetNS(t), "CNI_PATH": host.Bin(t),
+	} {
+		t.Setenv(key, value)
+	}
+	for name, exec := range map[string]invoke.Exec{"default": nil, "invoker": invoke.ExecBy(&runtime.Exec{})} {
+		t.Run(name, func(t *testing.T) {
+			result, err := invoke.DelegateAdd(t.Context(), "host-local", []byte(ipam), exec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err := types100.GetResult(result); err != nil || len(r.IPs) != 1 || !strings.HasPrefix(r.IPs[0].Address.String(), "10.79.0.") {
+				t.Errorf("%+v, %v", r, err)
+			}
+			if err := invoke.DelegateStatus(t.Context(), "host-local", []byte(ipam), exec); err != nil {
+				t.Error(err)
+			}
+			if err := invoke.DelegateDel(t.Context(), "host-local", []byte(ipam), exec); err != nil {
+				t.Error(err)
+			}
+			_, err = invoke.DelegateAdd(t.Context(), "host-local", []byte(`{"cniVersion":"1.1.0","name":"delegated"}`), exec)
+			if answer, ok := err.(*types.Error); !ok || answer.Code != types.ErrInvalidNetworkConfig {
+				t.Errorf("without a range: %#v", err)
+			}
+			file := filepath.Join(host.Bin(t), "host-local")
+			info, err := invoke.GetVersionInfo(t.Context(), file, exec)
+			if err != nil || strings.Join(info.SupportedVersions(), " ") != strings.Join(version.All.SupportedVersions(), " ") {
+				t.Errorf("versions %v, %v", info, err)
+			}
+		})
+	}
+}
