@@ -33,6 +33,7 @@ func TestGoCNI(t *testing.T) {
 	builtOnOurs(t, filepath.Join(dir, "gocni"))
 
 	internet := host.Internet(t)
+	host.Run(t, "nft", "flush", "ruleset") // as it happens below
 	before := host.Snapshot(t)
 	config := t.TempDir()
 	write(t, filepath.Join(config, "10-web.conflist"), web)
