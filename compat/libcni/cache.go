@@ -1,6 +1,7 @@
 package libcni
 
 import (
+	"encoding/json"
 	"errors"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -62,7 +63,7 @@ func (c *CNIConfig) GetCachedAttachments(containerID string) ([]*NetworkAttachme
 	var attachments []*NetworkAttachment
 	for _, a := range cached {
 		attachments = append(attachments, &NetworkAttachment{
-			a.ContainerID, a.Network, a.IfName, a.Config, a.NetNS, a.Args, a.CapabilityArgs,
+			a.ContainerID, a.Network, a.IfName, a.Config, a.NetNS, a.Args, plain(a.CapabilityArgs),
 		})
 	}
 	return attachments, err
@@ -85,8 +86,22 @@ func (c *CNIConfig) cachedConfig(network string, rt *RuntimeConf) ([]byte, *Runt
 	if cached.Args != nil {
 		updated.Args = cached.Args
 	}
-	updated.CapabilityArgs = cached.CapabilityArgs
+	updated.CapabilityArgs = plain(cached.CapabilityArgs)
 	return cached.Config, &updated, nil
+}
+
+// plain returns capability arguments with numbers as float64, which callers of this
+// API know. The cache keeps them digit by digit, as json.Number.
+func plain(args map[string]any) map[string]any {
+	data, err := json.Marshal(args)
+	if err != nil { // what was decoded can be encoded
+		return args
+	}
+	var decoded map[string]any
+	if err := json.Unmarshal(data, &decoded); err != nil { // a number that no float64 can hold
+		return args
+	}
+	return decoded
 }
 
 // unusable reports whether err is about files of the cache alone.

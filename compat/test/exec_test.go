@@ -69,6 +69,13 @@ func TestExecs(t *testing.T) {
 			if err := networks.CheckNetworkList(t.Context(), list, rt); err != nil {
 				t.Error(err)
 			}
+			config, kept, err := networks.GetNetworkListCachedConfig(list, &libcni.RuntimeConf{ContainerID: "c1", IfName: "eth0"})
+			if err != nil || string(config) != web {
+				t.Fatalf("cached %s, %v", config, err)
+			}
+			if port := kept.CapabilityArgs["portMappings"].([]any)[0].(map[string]any)["hostPort"]; port != 8082.0 {
+				t.Errorf("the port in the cache is %v (%T)", port, port)
+			}
 
 			// What a plugin answers is found in the error, whatever is around it.
 			other := *rt

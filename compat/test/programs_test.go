@@ -3,8 +3,11 @@ package test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,6 +81,7 @@ func TestReferencePlugins(t *testing.T) {
 	outside(t, dir, "go", "build", "-o", bin+"/", "./plugins/main/bridge", "./plugins/main/ptp", "./plugins/meta/portmap", "./plugins/ipam/host-local")
 	builtOnOurs(t, filepath.Join(bin, "bridge"))
 
+	t.Run("refusals", func(t *testing.T) { sameRefusals(t, host.Reference(t), bin) })
 	internet := host.Internet(t)
 	for name, config := range map[string]string{
 		"bridge": web,
@@ -131,6 +135,69 @@ func TestReferencePlugins(t *testing.T) {
 		})
 	}
 }
+
+// sameRefusals makes mistakes in requests to one plugin that is built on the original and on this module. Both refuse them with the same code.
+func sameRefusals(t *testing.T, theirs, ours string) {
+	t.Helper()
+	ns := host.NetNS(t)
+	config := func(version, name string) string {
+		return fmt.Sprintf(`{"cniVersion":%q,"name":%q,"type":"bridge","bridge":"no0","ipam":{}}`, version, name)
+	}
+	good := config("1.1.0", "net")
+	type request struct {
+		verb, change, value, config string
+	}
+	requests := []request{
+		{"", "", "", good}, {"VERSION", "", "", ""}, {"FROB", "", "", good}, // the first two are answered
+		{"GC", "CNI_PATH", "", good}, {"STATUS", "CNI_PATH", "", good},
+		{"CHECK", "", "", config("0.3.1", "net")}, {"GC", "", "", config("1.0.0", "net")}, {"STATUS", "", "", config("1.0.0", "net")},
+	}
+	for _, verb := range []string{"ADD", "CHECK", "DEL"} {
+		for _, name := range []string{"CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"} {
+			requests = append(requests, request{verb, name, "", good})
+		}
+		for _, name := range []string{"", ".", "..", "a/b", "a:b", "a b", "1234567890123456"} {
+			requests = append(requests, request{verb, "CNI_IFNAME", name, good})
+		}
+		requests = append(requests,
+			request{verb, "CNI_CONTAINERID", "a%b", good}, request{verb, "", "", config("1.1.0", "a%b")}, request{verb, "", "", config("1.1.0", "")},
+			request{verb, "", "", "{"}, request{verb, "", "", ""}, request{verb, "", "", config("7.0.0", "net")})
+		if verb != "DEL" {
+			requests = append(requests, request{verb, "CNI_NETNS", "", good})
+		}
+	}
+	for _, r := range requests {
+		var answers [2]string
+		for i, bin := range []string{theirs, ours} {
+			vars := map[string]string{
+				"CNI_COMMAND": r.verb, "CNI_CONTAINERID": "c1", "CNI_NETNS": ns, "CNI_IFNAME": "eth0", "CNI_PATH": bin,
+			}
+			if r.change != "" {
+				vars[r.change] = r.value
+			}
+			env := []string{"PATH=" + os.Getenv("PATH")}
+			for key, value := range vars {
+				env = append(env, key+"="+value)
+			}
+			stdout, stderr, exit := host.Plugin(t, bin, "bridge", env, r.config)
+			var failed types.Error
+			if exit != 0 {
+				if err := json.Unmarshal([]byte(stdout), &failed); err != nil || failed.Msg == "" {
+					t.Errorf("%+v: %s answers %q", r, bin, stdout)
+				}
+				stdout, stderr = "", ""
+			}
+			answers[i] = fmt.Sprintf("exit %d, code %d %s%s", exit, failed.Code, stdout, about.ReplaceAllString(stderr, ""))
+		}
+		if answers[0] != answers[1] {
+			t.Errorf("%+v: the original answers\n%sand ours\n%s", r, answers[0], answers[1])
+		}
+	}
+	t.Logf("%d requests", len(requests))
+}
+
+// about is the first line of what a plugin says of itself: the versions there are stamped by the build.
+var about = regexp.MustCompile(`(?m)\ACNI bridge plugin .*$`)
 
 // served asks a container for everything that the network web promises.
 func served(t *testing.T, ns, internet, address string, hostPort int) {
