@@ -5,8 +5,7 @@ go 1.26.0
 require (
 	github.com/plumb-cni/plumb v0.0.0
 	go.opentelemetry.io/otel v1.29.0
+	go.opentelemetry.io/otel/trace v1.29.0
 )
-
-require go.opentelemetry.io/otel/trace v1.29.0 // indirect
 
 replace github.com/plumb-cni/plumb => ../

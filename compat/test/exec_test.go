@@ -3,10 +3,15 @@ package test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/plumb-cni/plumb/runtime"
 	"github.com/plumb-cni/plumb/test/host"
@@ -134,5 +139,96 @@ func TestDelegate(t *testing.T) {
 				t.Errorf("versions %v, %v", info, err)
 			}
 		})
+	}
+}
+
+// script writes a plugin and returns its path.
+func script(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, []byte("#!/bin/sh\n"+text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// A plugin is told which trace it belongs to.
+func TestTrace(t *testing.T) {
+	id, span := trace.TraceID{1, 2, 3}, trace.SpanID{4, 5}
+	ctx := trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span, TraceFlags: trace.FlagsSampled}))
+	member, err := baggage.NewMember("pod", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bag, err := baggage.New(member)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := script(t, t.TempDir(), "p", `echo "$CNI_COMMAND $TRACEPARENT $BAGGAGE"`)
+	out, err := new(invoke.RawExec).ExecPlugin(baggage.ContextWithBaggage(ctx, bag), file, nil, []string{"CNI_COMMAND=DEL"})
+	if want := fmt.Sprintf("DEL 00-%s-%s-01 pod=a\n", id, span); err != nil || string(out) != want {
+		t.Errorf("%q, %v, want %q", out, err, want)
+	}
+}
+
+// A plugin that is told to stop may undo what it did. The error is one that every caller understands.
+func TestEnd(t *testing.T) {
+	dir := t.TempDir()
+	file := script(t, dir, "p", `trap 'echo undone >&2; exit 1' TERM; echo > `+dir+`/ready; while :; do sleep 0.01; done`)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		for {
+			if _, err := os.Stat(dir + "/ready"); err == nil || t.Context().Err() != nil {
+				cancel()
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	_, err := new(invoke.RawExec).ExecPlugin(ctx, file, nil, nil)
+	var answer *types.Error
+	var call *runtime.PluginError
+	if !errors.Is(err, context.Canceled) || !errors.As(err, &answer) || !errors.As(err, &call) || !strings.HasPrefix(err.Error(), "netplugin failed: ") || !strings.Contains(err.Error(), "undone") {
+		t.Errorf("%v", err)
+	}
+}
+
+// DEL of a list calls every plugin, tells of all that failed, and can be repeated.
+func TestDelGoesOn(t *testing.T) {
+	dir, log := t.TempDir(), filepath.Join(t.TempDir(), "log")
+	list, err := libcni.NetworkConfFromBytes([]byte(`{"cniVersion":"1.0.0","name":"net","plugins":[{"type":"a"},{"type":"b"},{"type":"c"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fails := `echo "$CNI_COMMAND $0" >>` + log + `; [ $CNI_COMMAND = DEL ] && { echo '{"code":%d,"msg":"not now"}'; exit 1; }; echo '{"cniVersion":"1.0.0"}'`
+	works := `echo "$CNI_COMMAND $0" >>` + log + `; [ $CNI_COMMAND = DEL ] || echo '{"cniVersion":"1.0.0"}'`
+	script(t, dir, "a", works)
+	script(t, dir, "b", fmt.Sprintf(fails, types.ErrTryAgainLater))
+	script(t, dir, "c", fmt.Sprintf(fails, types.ErrIOFailure))
+	networks := libcni.NewCNIConfigWithCacheDir([]string{dir}, t.TempDir(), nil)
+	rt := &libcni.RuntimeConf{ContainerID: "c1", NetNS: "/run/netns/c1", IfName: "eth0"}
+	if _, err := networks.AddNetworkList(t.Context(), list, rt); err != nil {
+		t.Fatal(err)
+	}
+	err = networks.DelNetworkList(t.Context(), list, rt)
+	const want = "plugin type=\"c\" failed (delete): not now\nplugin type=\"b\" failed (delete): not now"
+	if answer := (*types.Error)(nil); err == nil || err.Error() != want || !errors.As(err, &answer) || answer.Code != types.ErrIOFailure {
+		t.Errorf("%v", err)
+	}
+	script(t, dir, "b", works)
+	script(t, dir, "c", works)
+	if cached, err := networks.GetCachedAttachments("c1"); err != nil || len(cached) != 1 {
+		t.Errorf("cached %v, %v", cached, err)
+	}
+	if err := networks.DelNetworkList(t.Context(), list, rt); err != nil {
+		t.Error(err)
+	}
+	if cached, err := networks.GetCachedAttachments("c1"); err != nil || cached != nil {
+		t.Errorf("cached %v, %v", cached, err)
+	}
+	called, err := os.ReadFile(log)
+	if calls := strings.ReplaceAll(string(called), dir+"/", ""); err != nil || calls != "ADD a\nADD b\nADD c\nDEL c\nDEL b\nDEL a\nDEL c\nDEL b\nDEL a\n" {
+		t.Errorf("calls:\n%s%v", calls, err)
 	}
 }
