@@ -19,6 +19,7 @@ import (
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/cnitool"
+	"github.com/plumb-cni/plumb/internal/programs"
 	"github.com/plumb-cni/plumb/internal/verblog"
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/plugins/all"
@@ -50,7 +51,11 @@ func main() {
 		os.Exit(code)
 	}
 	if name == "dhcp" && len(os.Args) > 1 && os.Args[1] == "daemon" {
-		fmt.Fprintln(os.Stderr, "dhcp daemon:", becomeDaemon(os.Args[2:]))
+		fmt.Fprintln(os.Stderr, "dhcp daemon:", becomeTool(append([]string{"dhcp-daemon"}, os.Args[2:]...)...))
+		os.Exit(1)
+	}
+	if name == "plumb" {
+		fmt.Fprintln(os.Stderr, "plumb:", becomeTool(os.Args[1:]...))
 		os.Exit(1)
 	}
 	if p, ok := all.Find(name); ok {
@@ -88,7 +93,7 @@ func touch(room *[48 << 10]byte) { room[0]++ }
 // list prints the names that this program answers to, and that every installation
 // has.
 func list() {
-	fmt.Println("cnitool")
+	fmt.Println("cnitool\nplumb")
 	for _, p := range all.Plugins() {
 		if !all.OnRequest(p.Name()) {
 			fmt.Println(p.Name())
@@ -165,14 +170,14 @@ func own(name string, path []string) plugin.IPAM {
 	return nil
 }
 
-// becomeDaemon replaces this process by the DHCP daemon, which is part of the
-// larger program beside this one. It returns only if it can't.
-func becomeDaemon(args []string) error {
+// becomeTool replaces this process by the larger program beside this one, which is
+// for people and has the daemons. It returns only if it can't.
+func becomeTool(args ...string) error {
 	self, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return err
 	}
-	plumb := filepath.Join(filepath.Dir(self), "plumb")
-	err = syscall.Exec(plumb, append([]string{"plumb", "dhcp-daemon"}, args...), os.Environ())
-	return fmt.Errorf("%s: %w; the daemon is part of that program, install it beside plumb-cni", plumb, err)
+	tool := filepath.Join(filepath.Dir(self), programs.Tool)
+	err = syscall.Exec(tool, append([]string{"plumb"}, args...), os.Environ())
+	return fmt.Errorf("%s: %w; install it beside %s", tool, err, programs.Plugins)
 }

@@ -57,7 +57,7 @@ func TestList(t *testing.T) {
 	bin := host.Bin(t)
 	listed := strings.Fields(host.Run(t, filepath.Join(bin, "plumb-cni"), "--list"))
 	always := slices.DeleteFunc(names(), all.OnRequest)
-	if want := append([]string{"cnitool"}, always...); !slices.Equal(listed, want) {
+	if want := append([]string{"cnitool", "plumb"}, always...); !slices.Equal(listed, want) {
 		t.Errorf("--list says %v, want %v", listed, want)
 	}
 	onRequest := strings.Fields(host.Run(t, filepath.Join(bin, "plumb-cni"), "--list-on-request"))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/netns"
+	"github.com/plumb-cni/plumb/internal/programs"
 	"github.com/plumb-cni/plumb/state"
 )
 
@@ -137,19 +138,19 @@ func (h *host) remember(program string) error {
 	return os.Symlink(program, link)
 }
 
-// errNoProgram means that plumb, of which the resolver is a part, is missing.
-var errNoProgram = errors.New("the program plumb is missing, of which the resolver is a part")
+// errNoProgram means that the program for people, of which the resolver is a part, is missing.
+var errNoProgram = errors.New("the program " + programs.Tool + " is missing, of which the resolver is a part")
 
-// program returns the path of plumb: beside the program that runs, in a folder
+// program returns the path of programs.Tool: beside the program that runs, in a folder
 // of the path, or where it was when a resolver was started last.
 func (h *host) program() (string, error) {
 	var tried []string
 	if self, err := os.Readlink("/proc/self/exe"); err == nil {
-		tried = append(tried, filepath.Join(filepath.Dir(self), "plumb"))
+		tried = append(tried, filepath.Join(filepath.Dir(self), programs.Tool))
 	}
 	for _, dir := range h.path {
 		if filepath.IsAbs(dir) {
-			tried = append(tried, filepath.Join(dir, "plumb"))
+			tried = append(tried, filepath.Join(dir, programs.Tool))
 		}
 	}
 	if last, err := os.Readlink(filepath.Join(h.folder, programLink)); err == nil {

@@ -143,7 +143,7 @@ func TestRemove(t *testing.T) {
 	for _, e := range entries {
 		left = append(left, e.Name())
 	}
-	if want := []string{"plumb", "theirs"}; !slices.Equal(left, want) {
+	if want := []string{"theirs"}; !slices.Equal(left, want) {
 		t.Errorf("in the folder of plugins are %q, want %q", left, want)
 	}
 	for _, end := range stop[2:] {

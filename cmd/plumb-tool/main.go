@@ -1,5 +1,6 @@
-// Command plumb is for people: it tells what the plugins did on this host, and
-// looks after them.
+// Command plumb-tool is the program called plumb, which is for people: it tells
+// what the plugins did on this host, and looks after them. The daemons of plugins
+// are part of it too.
 package main
 
 import (

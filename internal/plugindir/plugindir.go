@@ -1,0 +1,113 @@
+// Package plugindir places the programs of plumb into a folder in which
+// runtimes look for plugins, and takes them out again.
+//
+// Everything that is placed stays inside the folder, because a runtime may
+// mount that alone. Each file is put in its place by a rename: whoever executes
+// a plugin meanwhile has the old one or the new one, and never none.
+//
+// Files of others are kept in the subfolder .plumb/replaced while ours stand in
+// their places, and come back when ours go.
+package plugindir
+
+import (
+	"debug/buildinfo"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/plumb-cni/plumb/internal/programs"
+)
+
+// module begins the import path of each program of ours.
+const module = "github.com/plumb-cni/plumb/"
+
+// Names of what a folder has besides programs; a runtime takes no folder for a
+// plugin.
+const (
+	ownFolder = ".plumb"
+	replaced  = "replaced" // in ownFolder: files of others by their names
+	lockFile  = "lock"     // in ownFolder
+	arriving  = "arriving" // in ownFolder: a file before it is renamed
+)
+
+// A Folder is one in which a runtime looks for plugins.
+type Folder struct{ Dir string }
+
+func (f Folder) path(name string) string { return filepath.Join(f.Dir, name) }
+
+func (f Folder) own(name string) string { return filepath.Join(f.Dir, ownFolder, name) }
+
+func (f Folder) replaced(name string) string { return filepath.Join(f.Dir, ownFolder, replaced, name) }
+
+// lock keeps others from placing and removing until the returned function is
+// called.
+func (f Folder) lock() (unlock func(), err error) {
+	if err := os.MkdirAll(f.own(replaced), 0o755); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(f.own(lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(&fs.PathError{Op: "lock", Path: file.Name(), Err: err}, file.Close())
+	}
+	return func() { file.Close() }, nil
+}
+
+// ours reports whether a file is of plumb: a link to the program beside it, or
+// a program that was built from plumb's source. One that is missing is not.
+func (f Folder) ours(name string) (bool, error) {
+	info, err := os.Lstat(f.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case info.Mode()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(f.path(name))
+		return filepath.Base(target) == programs.Plugins, err
+	case info.Mode().IsRegular():
+		build, err := buildinfo.ReadFile(f.path(name))
+		return err == nil && strings.HasPrefix(build.Path, module), nil // anything else is a file of others
+	}
+	return false, nil
+}
+
+// names lists what is in the folder, but for folders.
+func (f Folder) names() ([]string, error) {
+	entries, err := os.ReadDir(f.Dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if !e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// exists reports whether there is a file of any sort.
+func exists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// put renames a file into its place, which must be on the same file system.
+func put(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return fmt.Errorf("put %s in its place: %w", filepath.Base(to), err)
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package plugindir
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/plumb-cni/plumb/internal/programs"
+)
+
+// Remove puts back the files of others that ours replaced, and removes the rest
+// of ours. With keep, plugins that nobody else stands in for stay, with the
+// programs: something needs them. It says what it did, in words.
+func (f Folder) Remove(keep bool) (done []string, err error) {
+	if _, err := os.Stat(f.Dir); err != nil {
+		return nil, err
+	}
+	unlock, err := f.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	names, err := f.names()
+	if err != nil {
+		return nil, err
+	}
+	errs := []error{f.giveBackMissing(names)}
+	// The programs last: what leads to them would lead nowhere, and a run that
+	// was ended could not tell any more whose it is.
+	both := []string{programs.Tool, programs.Plugins}
+	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(both, name) })
+	kept := false
+	for _, name := range append(names, both...) {
+		ours, err := f.ours(name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if !ours {
+			continue
+		}
+		other, err := exists(f.replaced(name))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if keep && !other || kept && slices.Contains(both, name) {
+			kept = true
+			continue
+		}
+		if err := f.giveBack(name); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if other {
+			done = append(done, "put back the other "+f.path(name))
+		} else {
+			done = append(done, "removed "+f.path(name))
+		}
+	}
+	if err := errors.Join(errs...); err != nil || kept {
+		return done, err
+	}
+	return done, f.forget()
+}
+
+// giveBackMissing puts back the files of others for whose names there is nothing
+// any more, not even ours.
+func (f Folder) giveBackMissing(there []string) error {
+	kept, err := os.ReadDir(f.own(replaced))
+	errs := []error{err}
+	for _, e := range kept {
+		if !slices.Contains(there, e.Name()) {
+			errs = append(errs, f.giveBack(e.Name()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// forget removes the folder of our own. Files of others that were kept for
+// names that are nobody's any more stay in it.
+func (f Folder) forget() error {
+	for _, name := range []string{arriving, lockFile, replaced, ""} {
+		err := os.Remove(f.own(name))
+		left, _ := os.ReadDir(f.own(replaced))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && len(left) == 0 {
+			return err
+		}
+	}
+	return nil
+}
