@@ -71,6 +71,12 @@ func (t *Tx) newRule(r Rule, flags uint16, position uint64) {
 		if position != 0 {
 			e.u64(unix.NFTA_RULE_POSITION, position)
 		}
+		if r.Protocol != 0 {
+			e.nest(unix.NFTA_RULE_COMPAT, func() {
+				e.u32(unix.NFTA_RULE_COMPAT_PROTO, uint32(r.Protocol))
+				e.u32(unix.NFTA_RULE_COMPAT_FLAGS, 0)
+			})
+		}
 		if r.Comment != "" {
 			e.bytes(unix.NFTA_RULE_USERDATA, encodeComment(r.Comment))
 		}

@@ -199,6 +199,10 @@ type Rule struct {
 	Handle  uint64
 	Exprs   []Expr
 	Comment string // nft's, or that of iptables' match of this name
+
+	// Protocol is what iptables' matches of a transport protocol need to be
+	// told that an expression before them has looked at. It is not read.
+	Protocol uint8
 }
 
 // Equal tells whether two rules do the same and have the same comment.

@@ -109,10 +109,14 @@ type ending struct {
 	jump  bool          // plumb's rules come before
 }
 
-// ending finds it: the policy, or a rule that nothing gets past.
-func (f *filter) ending(c nftconn.Chain) (e ending) {
+// ending finds it in a chain of the table.
+func (f *filter) ending(c nftconn.Chain) ending { return endingOf(c, jumpTo(acceptChain(f.table))) }
+
+// endingOf finds it: the policy, or a rule that nothing gets past. The jump is to
+// plumb's rules.
+func endingOf(c nftconn.Chain, jump nftconn.Rule) (e ending) {
 	for i, r := range c.Rules {
-		if r.Equal(jumpTo(acceptChain(f.table))) {
+		if r.Equal(jump) {
 			e.jump = true
 		}
 		if verdict := decides(r); verdict != goesOn {
@@ -209,16 +213,19 @@ func (f *filter) mend(tx *nftconn.Tx) {
 		return
 	}
 	for _, c := range f.closed() {
-		e := f.ending(c)
-		r := jumpTo(chain)
-		r.Table, r.Chain = c.Table, c.Name
-		switch {
-		case e.jump:
-		case e.by != nil:
-			tx.InsertBefore(*e.by, r)
-		default:
-			tx.AppendRule(r)
-		}
+		f.ending(c).lead(tx, c, jumpTo(chain))
+	}
+}
+
+// lead adds a jump where what is accepted by it is not dropped.
+func (e ending) lead(tx *nftconn.Tx, c nftconn.Chain, jump nftconn.Rule) {
+	jump.Table, jump.Chain = c.Table, c.Name
+	switch {
+	case e.jump:
+	case e.by != nil:
+		tx.InsertBefore(*e.by, jump)
+	default:
+		tx.AppendRule(jump)
 	}
 }
 

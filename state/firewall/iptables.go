@@ -65,7 +65,7 @@ func (x *xtTable) admit(addrs []netip.Addr, admin string) (c xtChange, missing [
 			c.remove, c.insert = append(c.remove, r), append(c.insert, r.xtRule)
 		}
 	}
-	if !slices.ContainsFunc(x.of(cniForward), func(r xtRule) bool { return r.to == admin && !r.foreign }) {
+	if !slices.ContainsFunc(x.of(cniForward), func(r xtRule) bool { return r.to == admin && !r.foreign && r.service == xtService{} }) {
 		c.insert = append(c.insert, adminRule(admin))
 	}
 	for _, a := range addrs {
@@ -118,9 +118,11 @@ func readLegacy(ctx context.Context, r nftconn.Reader, f nftconn.Family) (*xtTab
 	}
 	return &xtTable{
 		family: f, variant: iptables.Legacy,
-		found:  true, // the program and the kernel make it
-		drops:  legacy.Policies != nil && legacy.Policies[forwardChain].Code == nftconn.Drop,
-		chains: legacy.Chains, rules: legacy.Rules,
+		found: true, // the program and the kernel make it
+		drops: legacy.Policies != nil && legacy.Policies[forwardChain].Code == nftconn.Drop,
+
+		dropsInput: legacy.Policies != nil && legacy.Policies[inputChain].Code == nftconn.Drop,
+		chains:     legacy.Chains, rules: legacy.Rules,
 	}, nil
 }
 

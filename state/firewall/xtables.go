@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/plumb-cni/plumb/internal/iptables"
@@ -17,6 +18,7 @@ const filterTable = "filter"
 
 // Built-in chains and targets of iptables.
 const (
+	inputChain   = "INPUT"
 	forwardChain = "FORWARD"
 	targetAccept = "ACCEPT"
 	targetDrop   = "DROP"
@@ -32,9 +34,50 @@ type xtRule struct {
 	in, out     string
 	notOut      string
 	established bool // answers, and what belongs to them
+	service     xtService
 	comment     string
 	to          string // a chain or a target
 	foreign     bool   // has what plumb does not write
+}
+
+// An xtService is a port that packets go to.
+type xtService struct {
+	protocol uint8 // unix.IPPROTO_UDP or _TCP
+	port     uint16
+}
+
+// name is that of the protocol, and of iptables' match of its ports.
+func (s xtService) name() string {
+	switch s.protocol {
+	case unix.IPPROTO_UDP:
+		return "udp"
+	case unix.IPPROTO_TCP:
+		return "tcp"
+	}
+	return ""
+}
+
+// xtPortsLen is the size of struct xt_udp and of struct xt_tcp, as the kernel
+// aligns them. Both begin with the first and last of the source's and of the
+// destination's ports; what follows is zero where nothing else is matched.
+const xtPortsLen = 16
+
+// match is what the kernel has of the port.
+func (s xtService) match() nftconn.Match {
+	info := make([]byte, xtPortsLen)
+	for i, port := range []uint16{0, 0xffff, s.port, s.port} {
+		binary.NativeEndian.PutUint16(info[2*i:], port)
+	}
+	return nftconn.Match{Name: s.name(), Info: info}
+}
+
+// readService decodes a match of a protocol's ports, if it is as match writes it.
+func readService(protocol uint8, m nftconn.Match) (s xtService, ok bool) {
+	if s.protocol = protocol; s.name() == "" || m.Name != s.name() || len(m.Info) < xtPortsLen {
+		return s, false
+	}
+	s.port = binary.NativeEndian.Uint16(m.Info[4:])
+	return s, bytes.Equal(m.Info[:xtPortsLen], s.match().Info)
 }
 
 // readXT decodes a rule. A match of connection tracking is known by its bytes.
@@ -44,14 +87,21 @@ func readXT(r nftconn.Rule, establishedMatch []byte) xtRule {
 		x.to = r.Jump()
 	}
 	var loaded nftconn.Expr
+	var protocol uint8
 	for _, e := range r.Exprs {
 		switch e := e.(type) {
 		case nftconn.Payload, nftconn.Meta:
 			loaded = e
 		case nftconn.Cmp:
+			if loaded == nftconn.TransportProtocol(nftconn.Reg) && e.Op == nftconn.Equal && len(e.Data) == 1 {
+				protocol = e.Data[0]
+				continue
+			}
 			x.compare(loaded, e)
 		case nftconn.Match:
-			if e.Name == conntrackMatch && bytes.HasPrefix(e.Info, establishedMatch) {
+			if s, ok := readService(protocol, e); ok {
+				x.service = s
+			} else if e.Name == conntrackMatch && bytes.HasPrefix(e.Info, establishedMatch) {
 				x.established = true
 			} else {
 				x.foreign = true
@@ -63,6 +113,7 @@ func readXT(r nftconn.Rule, establishedMatch []byte) xtRule {
 			x.foreign = true
 		}
 	}
+	x.foreign = x.foreign || protocol != x.service.protocol
 	return x
 }
 
@@ -111,6 +162,7 @@ func (x xtRule) words() string {
 	add(x.in != "", "-i", x.in)
 	add(x.out != "", "-o", x.out)
 	add(x.notOut != "", "!", "-o", x.notOut)
+	add(x.service.port != 0, "-p", x.service.name(), "-m", x.service.name(), "--dport", strconv.Itoa(int(x.service.port)))
 	add(x.established, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED")
 	add(x.comment != "", "-m", "comment", "--comment", `"`+x.comment+`"`)
 	add(true, "-j", x.to)
@@ -139,6 +191,10 @@ func (x xtRule) rule(f nftconn.Family) nftconn.Rule {
 			equal(name.load, name.op, append([]byte(name.name), 0))
 		}
 	}
+	if x.service.port != 0 {
+		equal(nftconn.TransportProtocol(nftconn.Reg), nftconn.Equal, []byte{x.service.protocol})
+		exprs = append(exprs, x.service.match())
+	}
 	if x.established {
 		exprs = append(exprs, nftconn.Match{Name: conntrackMatch, Rev: conntrackRev, Info: establishedInfo()})
 	}
@@ -148,7 +204,7 @@ func (x xtRule) rule(f nftconn.Family) nftconn.Rule {
 		exprs = append(exprs, nftconn.Match{Name: "comment", Info: info})
 	}
 	exprs = append(exprs, nftconn.Counter{}, x.verdict())
-	return nftconn.Rule{Table: filterOf(f), Chain: x.chain, Exprs: exprs}
+	return nftconn.Rule{Table: filterOf(f), Chain: x.chain, Exprs: exprs, Protocol: x.service.protocol}
 }
 
 func (x xtRule) verdict() nftconn.Verdict {
@@ -195,9 +251,12 @@ type xtTable struct {
 	variant iptables.Variant
 	found   bool // the chain FORWARD
 	drops   bool // its policy
-	chains  []string
-	rules   []nftconn.Rule // of all chains that matter
-	read    []xtRule       // the same, decoded when first asked for
+
+	dropsInput bool // the policy of INPUT
+
+	chains []string
+	rules  []nftconn.Rule // of all chains that matter
+	read   []xtRule       // the same, decoded when first asked for
 }
 
 func (x *xtTable) String() string {

@@ -15,10 +15,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,18 +28,19 @@ import (
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/state/dnsname"
+	"github.com/plumb-cni/plumb/state/firewall"
 )
 
 // A Resolver serves a folder.
 type Resolver struct {
 	folder   string
-	kernel   *state.Kernel
 	table    *table
 	upstream *upstream
 	listener net.Listener // of the folder's socket
 
 	mu     sync.Mutex // of what follows, and one request after the other
 	ports  map[netip.Addr]*port
+	opened []netip.Addr // those that the packet filter lets pass
 	ended  bool
 	unlock func() // of the folder, once the resolver ends
 }
@@ -49,13 +52,8 @@ const idle = 5 * time.Second
 // Serve answers, and obeys what is said to a socket that listens in the folder,
 // until no entry is left or the context ends.
 func Serve(ctx context.Context, folder string, listener net.Listener) error {
-	kernel, err := state.OpenKernel("")
-	if err != nil {
-		return err
-	}
-	defer kernel.Close()
 	r := &Resolver{
-		folder: folder, kernel: kernel, listener: listener,
+		folder: folder, listener: listener,
 		table: newTable(), upstream: newUpstream(), ports: make(map[netip.Addr]*port),
 	}
 	if err := r.resume(ctx); err != nil {
@@ -155,6 +153,9 @@ func (r *Resolver) load(ctx context.Context, file string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		r.table.set(file, nil)
 		r.close()
+		if slices.Equal(r.opened, r.service().Addresses) {
+			return nil
+		}
 		return r.open(ctx)
 	}
 	if err != nil {
@@ -261,8 +262,39 @@ func (r *Resolver) endIfIdle(ctx context.Context) {
 	}
 }
 
-// open lets queries to the ports pass the host's packet filter.
-func (r *Resolver) open(context.Context) error { return nil }
+// service is what the host's packet filter has to let pass.
+func (r *Resolver) service() firewall.Service {
+	return firewall.Service{
+		Name: "dns", Port: dnsname.Port,
+		Addresses: slices.SortedFunc(maps.Keys(r.ports), netip.Addr.Compare),
+	}
+}
+
+// open lets queries to the ports pass the host's packet filter, and no others.
+func (r *Resolver) open(ctx context.Context) error {
+	return r.withKernel(func(k *state.Kernel) error {
+		s := r.service()
+		err := s.Open(ctx, k)
+		if err == nil {
+			r.opened = s.Addresses
+		}
+		return err
+	})
+}
 
 // closed tells what keeps queries from them.
-func (r *Resolver) closed(context.Context) ([]string, error) { return nil, nil }
+func (r *Resolver) closed(ctx context.Context) (missing []string, err error) {
+	err = r.withKernel(func(k *state.Kernel) (err error) {
+		missing, err = r.service().Missing(ctx, k.Reader())
+		return err
+	})
+	return missing, err
+}
+
+func (r *Resolver) withKernel(f func(*state.Kernel) error) error {
+	k, err := state.OpenKernel("")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(k), k.Close())
+}
