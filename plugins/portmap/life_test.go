@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/test/host"
 )
@@ -382,22 +383,114 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// Another interface of the same container keeps the port that it has, and the
-// result passes on as it is.
-func TestTwoInterfaces(t *testing.T) {
-	p := newPod(t, "c1", routed, plain, port{8080, 80, "tcp", ""})
-	p.add(t)
+// A container on several networks has its ports on each. The network attached
+// last leads to it, as the default route there is the one that answers take, and
+// when it goes, the one before does; in whatever order they go.
+func TestSeveralNetworks(t *testing.T) {
+	outside := host.Internet(t)
+	ports := []port{{8080, 80, "tcp", ""}, {8080, 80, "udp", ""}, {9000, 9000, "tcp", ""}, {9001, 9001, "tcp", ""}, {8081, 80, "tcp", "127.0.0.1"}}
+	for name, order := range map[string][]int{"first to last": {0, 1, 2}, "last to first": {2, 1, 0}, "from the middle": {1, 0, 2}} {
+		t.Run(name, func(t *testing.T) {
+			first := newPod(t, "c1", bridged, plain, ports...)
+			host.Serve(t, first.netns, "tcp", ":80")
+			host.Serve(t, first.netns, "udp", ":80")
+			host.Serve(t, first.netns, "tcp", ":9001")
+			pods := []*pod{first}
+			for n := 1; n < len(order); n++ {
+				other := strings.NewReplacer("net1", fmt.Sprintf("net%d", n+1), "cni0", fmt.Sprintf("cni%d", n), "10.22.", fmt.Sprintf("10.2%d.", n+2)).Replace
+				only4 := with(t, other(bridged), "ipam", map[string]any{
+					"type": "host-local", "subnet": fmt.Sprintf("10.2%d.0.0/24", n+2), "routes": []map[string]string{{"dst": "0.0.0.0/0"}},
+				})
+				p := &pod{id: "c1", netns: first.netns, ifName: fmt.Sprintf("eth%d", n), network: only4, config: other(first.config), bin: first.bin}
+				pods = append(pods, p)
+			}
+			served := func() {
+				t.Helper()
+				for _, from := range []string{"", outside} {
+					first.reaches(t, from, "tcp4", host.Uplink4+":8080")
+					first.reaches(t, from, "udp4", host.Uplink4+":8080")
+					first.reaches(t, from, "tcp4", host.Uplink4+":9001")
+				}
+				first.reaches(t, "", "tcp4", "127.0.0.1:8081")
+			}
+			first.add(t)
+			served()
+			for _, p := range pods[1:] {
+				out, failure := p.call(t, p.bin, "ADD", p.network)
+				if failure != nil {
+					t.Fatal(failure)
+				}
+				p.prev = out
+				p.add(t)
+				p.add(t) // again, as a runtime may
+				served()
+			}
+			for i, n := range order {
+				for _, m := range order[i:] {
+					pods[m].check(t)
+				}
+				p := pods[n]
+				p.del(t, p.after(t))
+				p.del(t, with(t, p.network, "prevResult", json.RawMessage(p.prev)))
+				if i < len(order)-1 {
+					served()
+				}
+			}
+			unreachable(t, outside, "tcp4", host.Uplink4+":8080")
+			empty(t)
+		})
+	}
+}
+
+// Nothing is left covered of a container that is gone, whether GC finds it or
+// another container takes the port.
+func TestSeveralNetworksGone(t *testing.T) {
 	second := strings.NewReplacer("net1", "net2", "10.22.", "10.23.", "fd22:", "fd23:").Replace
-	q := &pod{id: "c1", netns: p.netns, ifName: "eth1", network: second(routed), config: second(p.config), bin: p.bin}
-	q.prev, _ = q.call(t, q.bin, "ADD", with(t, q.network, "isDefaultGateway", nil, "ipam", map[string]any{"type": "host-local", "subnet": "10.23.0.0/24"}))
-	t.Cleanup(func() { q.call(t, q.bin, "DEL", q.network) })
-	q.add(t)
-	q.check(t)
-	p.check(t)
-	q.del(t, q.after(t))
-	p.check(t)
-	p.del(t, p.after(t))
+	two := func(id string) (p, q *pod) {
+		p = newPod(t, id, routed, plain, port{8080, 80, "tcp", ""})
+		p.add(t)
+		q = &pod{id: id, netns: p.netns, ifName: "eth1", network: second(routed), config: second(p.config), bin: p.bin}
+		var failure *cni.Error
+		if q.prev, failure = q.call(t, q.bin, "ADD", with(t, q.network, "ipam", map[string]any{"type": "host-local", "subnet": "10.23.0.0/24"})); failure != nil {
+			t.Fatal(failure)
+		}
+		q.add(t)
+		t.Cleanup(func() {
+			q.call(t, q.bin, "DEL", q.config)
+			q.call(t, q.bin, "DEL", q.network)
+		})
+		return p, q
+	}
+	covers := func(want bool) {
+		t.Helper()
+		if got := slices.ContainsFunc(left(t), func(s string) bool { return strings.HasPrefix(s, "portmap4-under: ") }); got != want {
+			t.Errorf("a mapping is covered: %v, want %v", got, want)
+		}
+	}
+	p, q := two("c1")
+	covers(true)
+	for _, x := range []*pod{p, q} {
+		x.del(t, x.config) // without prevResult
+	}
 	empty(t)
+
+	p, q = two("c2")
+	covers(true)
+	for _, x := range []*pod{q, p} {
+		_, failure := x.call(t, x.bin, "GC", with(t, x.config, "cniVersion", "1.1.0", "cni.dev/valid-attachments", []any{}))
+		if failure != nil {
+			t.Error(failure)
+		}
+	}
+	empty(t)
+
+	p, _ = two("c3")
+	host.RemoveNetNS(t, p.netns)
+	next := newPod(t, "c4", routed, plain, port{8080, 80, "tcp", ""})
+	host.Serve(t, next.netns, "tcp4", ":80")
+	next.add(t)
+	covers(false)
+	next.reaches(t, "", "tcp4", "127.0.0.1:8080")
 }
 
 // A range of 10,000 ports, and as many single ones, are mapped without a process

@@ -131,7 +131,11 @@ func (p Portmap) ensureElements(ctx context.Context, k *state.Kernel) (added []e
 				return err
 			}
 		}
-		if added, err = p.replace(tx, found, k.Alive); err != nil {
+		below, err := p.below(ctx, c, tx, t.names.Names)
+		if err != nil {
+			return err
+		}
+		if added, err = p.replace(tx, found, below, k.Alive); err != nil {
 			return err
 		}
 		return c.CommitInto(ctx, &t.table, tx)
@@ -140,15 +144,20 @@ func (p Portmap) ensureElements(ctx context.Context, k *state.Kernel) (added []e
 }
 
 // replace adds to a transaction the elements that are missing, and the deletion
-// of what is in their way and belongs to nobody any more. What another interface
-// of the same container has it leaves there.
-func (p Portmap) replace(tx *nftconn.Tx, found []entry, alive func(string) (bool, error)) (added []entry, err error) {
+// of what is in their way and belongs to nobody any more. What an earlier
+// interface of the same container has in the same place is covered; what of it
+// only overlaps stays.
+func (p Portmap) replace(tx *nftconn.Tx, found []entry, below map[place]stack, alive func(string) (bool, error)) (added []entry, err error) {
 	tag := p.Owner.Tag()
 	want := p.entries()
 	index := make(map[string]entry, len(found))
 	byMap := make(map[string][]nftconn.Element)
 	lives := make(map[string]bool)
 	blocked := make(map[string]bool)
+	wanted := make(map[string]bool, len(want))
+	for _, e := range want {
+		wanted[e.id()] = true
+	}
 	for _, e := range found {
 		id := e.id()
 		if e.Comment == tag {
@@ -156,7 +165,7 @@ func (p Portmap) replace(tx *nftconn.Tx, found []entry, alive func(string) (bool
 			continue
 		}
 		if o, ok := state.ParseTag(e.Comment); ok && o.ContainerID == p.ownID() {
-			blocked[id] = true
+			blocked[id] = !wanted[id] || !p.cover(tx, e, below)
 			continue
 		}
 		living, known := lives[e.Comment]

@@ -255,7 +255,7 @@ func (p Portmap) refuseElements(ctx context.Context, k *state.Kernel) error {
 		tx.Guard(gen)
 		none := p
 		none.forwards, none.addrs = nil, nil
-		if _, err := none.replace(&tx, found, k.Alive); err != nil {
+		if _, err := none.replace(&tx, found, nil, k.Alive); err != nil {
 			return err
 		}
 		return c.Commit(ctx, &tx)

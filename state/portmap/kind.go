@@ -100,7 +100,7 @@ func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid [
 		return nil, err
 	}
 	s := readNames(names.Names)
-	_, err = elements(ctx, conn, append(s.maps(), s.sources()...), func(e entry) bool {
+	_, err = elements(ctx, conn, slices.Concat(s.maps(), s.sources(), s.unders(names.Names)), func(e entry) bool {
 		if o, ok := state.ParseTag(e.Comment); ok && o.On(network) && !slices.ContainsFunc(valid, o.Same) {
 			add(Key(o).Name, o)
 		}

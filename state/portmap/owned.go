@@ -55,7 +55,7 @@ func (o owned) remove(ctx context.Context, c *nftconn.Conn) (removed []entry, er
 		if err != nil {
 			return err
 		}
-		if removed, err = o.find(ctx, c, names.Names); err != nil || removed == nil {
+		if removed, err = o.find(ctx, c, names.Names); err != nil {
 			return err
 		}
 		var tx nftconn.Tx
@@ -68,6 +68,10 @@ func (o owned) remove(ctx context.Context, c *nftconn.Conn) (removed []entry, er
 				}
 			}
 			tx.Delete(m, mine...)
+		}
+		uncovered, err := o.uncover(ctx, c, &tx, names.Names, removed)
+		if err != nil || removed == nil && !uncovered {
+			return err
 		}
 		return c.Commit(ctx, &tx)
 	})

@@ -38,7 +38,9 @@
 // A run of ports that are the same on both sides is split into at most 30
 // blocks of 2, 4, 8 … ports, elements of a map for each size that is in use. (One
 // element of a map of intervals would do, but with 10,000 of these a look-up
-// takes a millisecond and a change, which copies the map, 10.) Mappings with conditions have maps and a chain of their own, shared by
+// takes a millisecond and a change, which copies the map, 10.) What a container's
+// later network takes over of an earlier one waits in a map of its own,
+// portmap4-under. Mappings with conditions have maps and a chain of their own, shared by
 // all attachments with the same conditions. What is near a container, itself
 // included, would be answered past the host, which is why such flows are
 // masqueraded, as are those from the host's loopback addresses.

@@ -233,6 +233,7 @@ func TestTwoNetworks(t *testing.T) {
 	published := func() {
 		t.Helper()
 		node.Answers(t, outside, "tcp", host.Uplink4+":8080", "both")
+		node.Answers(t, outside, "udp", host.Uplink4+":8080", "both")
 		node.Answers(t, "", "tcp", "127.0.0.1:8080", "both")
 		p.Run(t, "exec", "both", "ping", "-c", "1", "-W", "2", host.Internet4)
 	}
@@ -246,6 +247,8 @@ func TestTwoNetworks(t *testing.T) {
 		t.Errorf("after disconnect from one of two networks there are %v", links)
 	}
 	reached(two, "net2")
+	published() // by way of the network that is left
+
 	p.Run(t, "network", "connect", "net1", "both")
 	both = p.inspect(t, "both")
 	reached(one, "net1")
@@ -255,6 +258,7 @@ func TestTwoNetworks(t *testing.T) {
 	p.Run(t, "network", "disconnect", "net2", "both")
 	both = p.inspect(t, "both")
 	reached(one, "net1")
+	published()
 	p.gone(t, before)
 }
 
