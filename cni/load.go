@@ -61,11 +61,18 @@ func (l *List) loadPlugins(dir string) error {
 	return nil
 }
 
-// LoadDir reads every network configuration of a folder, the files *.conflist,
-// *.conf and *.json, in the order of their names. Lists are returned even if
+// ListFiles returns the paths of the network configurations of a folder, the
+// files *.conflist, *.conf and *.json, in the order of their names. The error is
+// of CodeIO.
+func ListFiles(dir string) ([]string, error) {
+	return configFiles(dir, ".conf", ".conflist", ".json")
+}
+
+// LoadDir reads every network configuration of a folder, in the order of
+// ListFiles. Lists are returned even if
 // the error is not nil: it joins those of the files that are missing among them.
 func LoadDir(dir string) ([]*List, error) {
-	files, err := configFiles(dir, ".conf", ".conflist", ".json")
+	files, err := ListFiles(dir)
 	if err != nil {
 		return nil, err
 	}
