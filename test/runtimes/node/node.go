@@ -22,7 +22,7 @@ import (
 // Plugins is a folder of plugins for a runtime, and what to call it.
 type Plugins struct{ Name, Dir string }
 
-// Ours returns the plugins of this repository.
+// Ours returns the plugins of this repository, those that are installed on request only included.
 func Ours(t testing.TB) Plugins { t.Helper(); return Plugins{"plumb", host.Bin(t)} }
 
 // Reference returns the reference's of host.ReferenceVersion.
@@ -67,13 +67,16 @@ func (r Runtime) Run(t testing.TB, args ...string) string {
 // routerAnycast is the pattern of the addresses that the kernel gives to an IPv6 router, on all of its links.
 const routerAnycast = `^route 6 table local anycast `
 
+// bridgesOpened is the pattern of the bridges that portmap remembers to have set a sysctl of.
+const bridgesOpened = `^nft element inet plumb localnet-opened `
+
 // Clean fails the test when more is left on the host than there was before: links, addresses, routes, rules of nftables and
 // iptables, sysctls, files of plugins. The patterns name what may be (host.SharedBridge); that the host forwards, and what all
 // attachments share and costs nothing while it is empty, always may.
 func Clean(t testing.TB, before host.State, patterns ...string) {
 	t.Helper()
 	host.Unchanged(t, before, append(patterns,
-		host.SharedNFT, host.SharedFiles, host.SharedForwarding, host.SharedFirewall, routerAnycast)...)
+		host.SharedNFT, host.SharedFiles, host.SharedForwarding, host.SharedFirewall, routerAnycast, bridgesOpened)...)
 }
 
 // Eventually fails the test unless f succeeds within a generous time, and tells its last error.

@@ -14,10 +14,10 @@ import (
 	"github.com/plumb-cni/plumb/test/runtimes/node"
 )
 
-// create makes a network of both families with the n-th subnets of the test, and removes it at the end.
+// create makes a network of both families with the n-th subnets of the test. It has no dnsname unless the arguments say so.
 func (p podman) create(t testing.TB, name string, n int, args ...string) {
 	t.Helper()
-	p.Run(t, append(append([]string{"network", "create", "--subnet", fmt.Sprintf("10.210.%d.0/24", n), "--ipv6", "--subnet", fmt.Sprintf("fd00:210:%d::/64", n)},
+	p.Run(t, append(append([]string{"network", "create", "--disable-dns", "--subnet", fmt.Sprintf("10.210.%d.0/24", n), "--ipv6", "--subnet", fmt.Sprintf("fd00:210:%d::/64", n)},
 		args...), name)...)
 }
 
