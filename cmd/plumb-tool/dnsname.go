@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -14,12 +15,16 @@ import (
 
 func dnsnameResolverCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    dnsname.Command + " FOLDER",
+		Use:    dnsname.Command + " FOLDER SOCKET",
 		Short:  "Resolve containers' names; the plugin dnsname starts it",
 		Hidden: true, // it needs a socket from the plugin
-		Args:   cobra.ExactArgs(1),
+		Args:   cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			listener, err := resolver.Detach()
+			socket, err := strconv.Atoi(args[1])
+			if err != nil {
+				return err
+			}
+			listener, err := resolver.Detach(socket)
 			if err != nil {
 				return err
 			}

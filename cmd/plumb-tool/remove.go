@@ -22,6 +22,7 @@ removes what they could not know of:
 
   - tables "inet plumb" and "bridge plumb" of nftables, and sets and chains plumb-* in tables of others
   - links on the host with the tag of an attachment that is gone
+  - names of containers that the resolver of dnsname knows, and with the last the resolver
   - records in /run/plumb
   - indexes of addresses, DIR/.plumb, where DIR is a dataDir of host-local: /var/lib/cni/networks,
     those that records name, and any given by --datadir. Who holds which address stays as it is.

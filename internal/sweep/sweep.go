@@ -20,6 +20,7 @@ import (
 	"github.com/plumb-cni/plumb/internal/nftconn"
 	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/state/dnsname"
 	"github.com/plumb-cni/plumb/state/link"
 )
 
@@ -59,9 +60,10 @@ func (s *Sweep) Run(ctx context.Context) (err error) {
 	if err := s.findLive(links); err != nil {
 		return err
 	}
-	// Rules before links, as ever, and records last: an end in between leaves
-	// what the next run needs.
-	errs := []error{s.sweepNFT(ctx), s.sweepLinks(host, links), s.sweepIndexes(ctx)}
+	// Names first: the resolver takes rules of its own with the last. Rules before
+	// links, as ever, and records last: an end in between leaves what the next
+	// run needs.
+	errs := []error{s.sweepNames(ctx), s.sweepNFT(ctx), s.sweepLinks(host, links), s.sweepIndexes(ctx)}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -162,6 +164,24 @@ func (s *Sweep) attached(rec state.Record, links []*rtnl.Link) (bool, error) {
 func (s *Sweep) dead(mark string) bool {
 	_, lives := s.live[mark]
 	return state.Tagged(mark) && !lives
+}
+
+// sweepNames has the resolver forget the names of dead attachments.
+func (s *Sweep) sweepNames(ctx context.Context) error {
+	names, err := dnsname.All(s.kernel.Reader())
+	errs := []error{err}
+	for _, n := range names {
+		if !s.dead(n.Key.Name) {
+			continue
+		}
+		err := dnsname.Kind{}.Remove(ctx, s.kernel, state.Object{Key: n.Key}, n.Owner)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("names of %s: %w", n.Owner, err))
+			continue
+		}
+		s.removed("names of %s", n.Owner)
+	}
+	return errors.Join(errs...)
 }
 
 // sweepLinks deletes the links on the host that dead attachments left.

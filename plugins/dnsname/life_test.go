@@ -84,6 +84,36 @@ func TestTerminated(t *testing.T) {
 	nothing(t)
 }
 
+// After an upgrade the resolver is of the new program, and the same process.
+func TestUpgraded(t *testing.T) {
+	bin := t.TempDir()
+	host.Run(t, "sh", "-c", `cp -a "$0"/* "$1"`, host.Bin(t), bin)
+	p := unnamed(t, 60, 2)
+	p.name(t, "p", "")
+	p.Bin = bin
+	p.Add(t)
+	pid := resolver(t)
+	host.Run(t, "sh", "-ec", `cd "$0"; cp plumb-tool new; mv new plumb-tool`, bin)
+	exe := fmt.Sprintf("/proc/%d/exe", pid)
+	if now, err := os.Readlink(exe); !strings.HasSuffix(now, " (deleted)") {
+		t.Fatalf("the program is %s (%v), so nothing is tried here", now, err)
+	}
+	p.Check(t)
+	if now, err := os.Readlink(exe); now != filepath.Join(bin, "plumb-tool") || resolver(t) != pid {
+		t.Errorf("the program is %s (%v), of process %d, was %d", now, err, resolver(t), pid)
+	}
+	p.knows(t, "p", p.v4, p.v6)
+	for range 3 { // nothing stays open from one to the next
+		host.Run(t, "sh", "-ec", `cd "$0"; cp plumb-tool new; mv new plumb-tool`, bin)
+		p.Check(t)
+	}
+	if out := host.Run(t, "sh", "-c", fmt.Sprintf("ls -l /proc/%d/fd | grep -c socket:", pid)); strings.TrimSpace(out) != "5" {
+		t.Errorf("the resolver has %s sockets, want its own and two for each address", out)
+	}
+	p.Del(t)
+	nothing(t)
+}
+
 // Many containers that come and go at once have one resolver, and in the end
 // none.
 func TestAtOnce(t *testing.T) {

@@ -47,6 +47,14 @@ func (h *host) forget(ctx context.Context, file string) error {
 
 // Garbage returns the entries of the network that no valid attachment has.
 func (Kind) Garbage(_ context.Context, r state.Reader, network string, valid []state.Owner) ([]state.Found, error) {
+	all, err := All(r)
+	return slices.DeleteFunc(all, func(f state.Found) bool {
+		return !f.Owner.On(network) || slices.ContainsFunc(valid, f.Owner.Same)
+	}), err
+}
+
+// All returns the entries of all networks. Owners are as from state.ParseTag.
+func All(r state.Reader) ([]state.Found, error) {
 	folder, err := folderOf(r)
 	if err != nil {
 		return nil, err
@@ -55,9 +63,7 @@ func (Kind) Garbage(_ context.Context, r state.Reader, network string, valid []s
 	var found []state.Found
 	for _, file := range files {
 		o, _ := ownerOf(file)
-		if o.On(network) && !slices.ContainsFunc(valid, o.Same) {
-			found = append(found, state.Found{Key: Key(o), Owner: o})
-		}
+		found = append(found, state.Found{Key: Key(o), Owner: o})
 	}
 	return found, err
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -20,9 +21,19 @@ import (
 	"github.com/plumb-cni/plumb/state"
 )
 
-// Command is the subcommand of the program plumb that becomes the resolver. Its
-// argument is the folder, and its descriptor 3 the socket, which listens already.
+// Command is the subcommand of the program that becomes the resolver. Its
+// arguments are the folder and the number of a descriptor: the socket, which
+// listens already.
 const Command = "dnsname-resolver"
+
+// firstExtra is the descriptor that a child gets the first of its extra files as.
+const firstExtra = 3
+
+// Args returns what the program is started with.
+func Args(folder string, socket int) []string { return []string{Command, folder, strconv.Itoa(socket)} }
+
+// Env returns the environment of a resolver.
+func Env() []string { return []string{"PATH=/usr/sbin:/sbin:/usr/bin:/bin"} }
 
 // attempts bounds how often a resolver is started or looked for anew: one may be
 // ending at any time, since nothing was left for it to do.
@@ -110,8 +121,8 @@ func (h *host) exec(program string, l *net.UnixListener) error {
 		return err
 	}
 	defer file.Close()
-	cmd := exec.Command(program, Command, h.folder)
-	cmd.Env = []string{"PATH=/usr/sbin:/sbin:/usr/bin:/bin"}
+	cmd := exec.Command(program, Args(h.folder, firstExtra)...)
+	cmd.Env = Env()
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{file}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -12,17 +12,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketFD is the descriptor of the socket that whoever starts the resolver
-// passes.
-const socketFD = 3
-
 // Detach leaves what the process has of whoever started it, who must neither wait
-// for its end nor bring it about, and returns the socket.
-func Detach() (net.Listener, error) {
-	file := os.NewFile(socketFD, "socket")
-	listener, err := net.FileListener(file) // a copy, which an exec closes
+// for its end nor bring it about, and returns the socket that it was passed as a
+// descriptor.
+func Detach(socket int) (*net.UnixListener, error) {
+	file := os.NewFile(uintptr(socket), "socket")
+	if file == nil {
+		return nil, fmt.Errorf("%d is no descriptor", socket)
+	}
+	copied, err := net.FileListener(file) // which an exec closes
 	if err != nil {
-		return nil, fmt.Errorf("descriptor %d: %w; the plugin dnsname starts the resolver", socketFD, err)
+		return nil, fmt.Errorf("descriptor %d: %w; the plugin dnsname starts the resolver", socket, err)
+	}
+	listener, ok := copied.(*net.UnixListener)
+	if !ok {
+		return nil, fmt.Errorf("descriptor %d is no socket of a path", socket)
 	}
 	if err := closeInherited(); err != nil {
 		return nil, err

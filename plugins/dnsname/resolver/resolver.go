@@ -36,7 +36,7 @@ type Resolver struct {
 	folder   string
 	table    *table
 	upstream *upstream
-	listener net.Listener // of the folder's socket
+	listener *net.UnixListener // of the folder's socket
 
 	mu     sync.Mutex // of what follows, and one request after the other
 	ports  map[netip.Addr]*port
@@ -51,7 +51,7 @@ const idle = 5 * time.Second
 
 // Serve answers, and obeys what is said to a socket that listens in the folder,
 // until no entry is left or the context ends.
-func Serve(ctx context.Context, folder string, listener net.Listener) error {
+func Serve(ctx context.Context, folder string, listener *net.UnixListener) error {
 	r := &Resolver{
 		folder: folder, listener: listener,
 		table: newTable(), upstream: newUpstream(), ports: make(map[netip.Addr]*port),
@@ -112,6 +112,7 @@ func (r *Resolver) obey(ctx context.Context, conn net.Conn) {
 	if r.ended {
 		return
 	}
+	r.renew()
 	answer := r.handle(ctx, line)
 	if r.table.empty() {
 		r.end(ctx)
