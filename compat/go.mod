@@ -4,8 +4,8 @@ go 1.26.0
 
 require (
 	github.com/plumb-cni/plumb v0.0.0
-	go.opentelemetry.io/otel v1.29.0
-	go.opentelemetry.io/otel/trace v1.29.0
+	go.opentelemetry.io/otel v1.35.0
+	go.opentelemetry.io/otel/trace v1.35.0
 )
 
 replace github.com/plumb-cni/plumb => ../

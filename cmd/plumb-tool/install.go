@@ -27,7 +27,6 @@ lists that it writes when it finds the plugin, and such a list fails without it.
 func installCommand() *cobra.Command {
 	var in plugindir.Installation
 	var with []string
-	var from string
 	c := &cobra.Command{
 		Use:   "install DIR",
 		Short: "Place the plugins into a folder, or upgrade those that are there",
@@ -37,31 +36,31 @@ func installCommand() *cobra.Command {
 			if !filepath.IsAbs(args[0]) {
 				return fmt.Errorf("%q is not an absolute path", args[0])
 			}
-			return install(plugindir.Folder{Dir: args[0]}, in, from, with, c.OutOrStdout())
+			return install(plugindir.Folder{Dir: args[0]}, in, with, c.OutOrStdout())
 		},
 	}
 	c.Flags().BoolVar(&in.Copy, "copy", false, "make each plugin a file, by hard links, instead of a symbolic link")
 	c.Flags().BoolVar(&in.Force, "force", false, "replace files of others, and keep them for plumb plugins remove")
 	c.Flags().StringSliceVar(&with, "with", nil, "plugins to place that are placed on request only (dnsname)")
-	c.Flags().StringVar(&from, "from", "", "the folder of the programs to place (default: where this program is)")
+	c.Flags().StringVar(&in.From, "from", "", "the folder of the programs to place (default: where this program is)")
 	return c
 }
 
 // install places the programs of a folder.
-func install(to plugindir.Folder, in plugindir.Installation, from string, with []string, out io.Writer) error {
-	if from == "" {
+func install(to plugindir.Folder, in plugindir.Installation, with []string, out io.Writer) error {
+	if in.From == "" {
 		self, err := os.Readlink("/proc/self/exe")
 		if err != nil {
 			return err
 		}
-		from = filepath.Dir(self)
+		in.From = filepath.Dir(self)
 	}
-	in.Program, in.Tool = filepath.Join(from, programs.Plugins), filepath.Join(from, programs.Tool)
+	plugins := filepath.Join(in.From, programs.Plugins)
 	var err error
-	if in.Names, err = programNames(in.Program, "--list"); err != nil {
+	if in.Names, err = programNames(plugins, "--list"); err != nil {
 		return err
 	}
-	if in.Optional, err = programNames(in.Program, "--list-on-request"); err != nil {
+	if in.Optional, err = programNames(plugins, "--list-on-request"); err != nil {
 		return err
 	}
 	for _, name := range with {

@@ -53,7 +53,7 @@ func TestInstall(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "cni/bin")
 	plugins(t, "install", dir)
 	listed := strings.Fields(host.Run(t, filepath.Join(host.Bin(t), "plumb-cni"), "--list"))
-	want := []string{".plumb", "plumb-cni", "plumb-tool"}
+	want := []string{".plumb", "plumb-cni", "plumb-runc", "plumb-tool"}
 	for _, name := range listed {
 		want = append(want, name+" -> plumb-cni")
 	}
@@ -168,7 +168,7 @@ func TestSwitchOfNode(t *testing.T) {
 
 	// A later plumb, which is told from this one by its length.
 	later := t.TempDir()
-	for _, name := range []string{"plumb-cni", "plumb-tool"} {
+	for _, name := range []string{"plumb-cni", "plumb-tool", "plumb-runc"} {
 		host.Run(t, "cp", filepath.Join(host.Bin(t), name), later)
 		host.Run(t, "sh", "-c", `printf x >>"$0"`, filepath.Join(later, name))
 	}

@@ -18,9 +18,9 @@ var ErrForeign = errors.New("is not plumb's")
 
 // An Installation is what to place into a folder.
 type Installation struct {
-	Program, Tool string   // the files to place as programs.Plugins and programs.Tool
-	Names         []string // of the plugins that lead to Program
-	Optional      []string // of Names that are placed on request only; of these, what an earlier installation placed stays
+	From     string   // the folder of the programs to place
+	Names    []string // of the plugins that lead to programs.Plugins
+	Optional []string // of Names that are placed on request only; of these, what an earlier installation placed stays
 
 	// Copy makes each name a file, in place of a symbolic link: a hard link
 	// to programs.Plugins, so it takes no room.
@@ -45,7 +45,7 @@ func (f Folder) Install(in Installation) (done []string, err error) {
 		return nil, err
 	}
 	defer unlock()
-	foreign, err := f.foreign(append([]string{programs.Plugins, programs.Tool}, in.Names...))
+	foreign, err := f.foreign(append(programs.All(), in.Names...))
 	if err != nil {
 		return nil, err
 	}
@@ -59,13 +59,13 @@ func (f Folder) Install(in Installation) (done []string, err error) {
 		}
 		done = append(done, "kept the other "+name)
 	}
-	for _, file := range [][2]string{{in.Tool, programs.Tool}, {in.Program, programs.Plugins}} {
-		changed, err := f.place(file[0], file[1])
+	for _, name := range programs.All() {
+		changed, err := f.place(filepath.Join(in.From, name), name)
 		if err != nil {
 			return done, err
 		}
 		if changed {
-			done = append(done, "placed "+f.path(file[1]))
+			done = append(done, "placed "+f.path(name))
 		}
 	}
 	linked, err := f.link(in)
@@ -177,7 +177,7 @@ func (f Folder) unlinkStale(in Installation) (done []string, err error) {
 		return nil, err
 	}
 	for _, name := range names {
-		if name == programs.Plugins || name == programs.Tool || slices.Contains(in.Names, name) {
+		if slices.Contains(programs.All(), name) || slices.Contains(in.Names, name) {
 			continue
 		}
 		ours, err := f.ours(name)

@@ -28,10 +28,10 @@ func (f Folder) Remove(keep bool) (done []string, err error) {
 	errs := []error{f.giveBackMissing(names)}
 	// The programs last: what leads to them would lead nowhere, and a run that
 	// was ended could not tell any more whose it is.
-	both := []string{programs.Tool, programs.Plugins}
-	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(both, name) })
+	last := programs.All()
+	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(last, name) })
 	kept := false
-	for _, name := range append(names, both...) {
+	for _, name := range append(names, last...) {
 		ours, err := f.ours(name)
 		if err != nil {
 			errs = append(errs, err)
@@ -45,7 +45,7 @@ func (f Folder) Remove(keep bool) (done []string, err error) {
 			errs = append(errs, err)
 			continue
 		}
-		if keep && !other || kept && slices.Contains(both, name) {
+		if keep && !other || kept && slices.Contains(last, name) {
 			kept = true
 			continue
 		}

@@ -9,4 +9,10 @@ const (
 	// Tool is the program for people, and the daemons. Called by the name
 	// plumb, Plugins becomes it.
 	Tool = "plumb-tool"
+
+	// Runtime is the OCI runtime that attaches Docker's containers.
+	Runtime = "plumb-runc"
 )
+
+// All returns every program. Plugins is the last one, to which links lead.
+func All() []string { return []string{Tool, Runtime, Plugins} }

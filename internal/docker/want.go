@@ -1,0 +1,201 @@
+package docker
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-connections/nat"
+
+	"github.com/plumb-cni/plumb/cni"
+)
+
+// Labels of containers.
+const (
+	LabelNetworks = "plumb.networks" // NETWORK[@INTERFACE],...
+	LabelPorts    = "plumb.ports"    // [[IP:]HOST:]CONTAINER[/PROTOCOL],... as docker run -p has it
+	LabelIP       = "plumb.ip."      // and the network's name: ADDRESS,...
+	LabelMAC      = "plumb.mac."     // and the network's name
+)
+
+// A Want is an attachment that a container is to have. Of the fields, those
+// that are empty are up to the network.
+type Want struct {
+	Network string   `json:"network"`
+	IfName  string   `json:"ifName"`
+	IPs     []string `json:"ips,omitempty"`
+	MAC     string   `json:"mac,omitempty"`
+	Ports   []Port   `json:"ports,omitempty"`
+}
+
+// A Port is a published port, in the form of the capability portMappings
+// (CONVENTIONS.md).
+type Port struct {
+	HostIP        string `json:"hostIP,omitempty"` // empty for all addresses
+	HostPort      int    `json:"hostPort"`
+	ContainerPort int    `json:"containerPort"`
+	Protocol      string `json:"protocol"`
+}
+
+// Wants returns what the container's labels ask for. Published ports are with
+// the first network until it is known which of them can publish.
+func (c *Container) Wants() ([]Want, error) {
+	wants, err := c.networks()
+	if err == nil && len(wants) > 0 {
+		if err = c.ownNetwork(); err == nil {
+			wants[0].Ports, err = c.ports()
+		}
+	} else if err == nil && c.Labels[LabelPorts] != "" {
+		err = fmt.Errorf("label %s needs %s", LabelPorts, LabelNetworks)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", c.Name, err)
+	}
+	return wants, nil
+}
+
+func (c *Container) networks() ([]Want, error) {
+	var wants []Want
+	taken := map[string]bool{}
+	known := map[string]bool{}
+	for _, item := range items(c.Labels[LabelNetworks]) {
+		name, ifName, given := strings.Cut(item, "@")
+		if err := cni.ValidateName(name); err != nil {
+			return nil, fmt.Errorf("label %s: %w", LabelNetworks, err)
+		}
+		if given {
+			if err := cni.ValidateIfName(ifName); err != nil {
+				return nil, fmt.Errorf("label %s: %w", LabelNetworks, err)
+			}
+			if taken[ifName] {
+				return nil, fmt.Errorf("label %s: interface %s twice", LabelNetworks, ifName)
+			}
+			taken[ifName] = true
+		}
+		if known[name] {
+			return nil, fmt.Errorf("label %s: network %s twice", LabelNetworks, name)
+		}
+		known[name] = true
+		w := Want{Network: name, IfName: ifName, MAC: c.Labels[LabelMAC+name]}
+		w.IPs = items(c.Labels[LabelIP+name])
+		if err := w.Validate(); err != nil {
+			return nil, err
+		}
+		wants = append(wants, w)
+	}
+	for label := range c.Labels {
+		for _, prefix := range []string{LabelIP, LabelMAC} {
+			if name, ok := strings.CutPrefix(label, prefix); ok && !known[name] {
+				return nil, fmt.Errorf("label %s: network %q is not in %s", label, name, LabelNetworks)
+			}
+		}
+	}
+	for i := range wants {
+		if wants[i].IfName == "" {
+			wants[i].IfName = freeName(c.Interfaces, taken)
+			taken[wants[i].IfName] = true
+		}
+	}
+	return wants, nil
+}
+
+// Validate refuses addresses that are none.
+func (w Want) Validate() error {
+	for _, ip := range w.IPs {
+		if _, err := address(ip); err != nil {
+			return fmt.Errorf("network %q: address %q: %w", w.Network, ip, err)
+		}
+	}
+	if w.MAC != "" {
+		if mac, err := net.ParseMAC(w.MAC); err != nil || len(mac) != 6 {
+			return fmt.Errorf("network %q: %q is not a hardware address", w.Network, w.MAC)
+		}
+	}
+	return nil
+}
+
+// ports returns what the label and docker run -p publish. With a network of
+// Docker's, -p is Docker's to serve.
+func (c *Container) ports() ([]Port, error) {
+	ports, err := ParsePorts(items(c.Labels[LabelPorts]))
+	if err != nil {
+		return nil, fmt.Errorf("label %s: %w", LabelPorts, err)
+	}
+	if c.Mode != modeNone {
+		return ports, nil
+	}
+	if c.PublishAll {
+		return nil, fmt.Errorf("docker run -P leaves host ports to Docker; name them with -p")
+	}
+	for _, port := range slices.Sorted(maps.Keys(c.Bindings)) {
+		for _, binding := range c.Bindings[port] {
+			p, err := publish(port, binding)
+			if err != nil {
+				return nil, err
+			}
+			ports = append(ports, p)
+		}
+	}
+	return ports, nil
+}
+
+// ParsePorts decodes ports in the form of docker run -p,
+// [[IP:]HOST:]CONTAINER[/PROTOCOL], where ports may be ranges. The host's has to
+// be there.
+func ParsePorts(specs []string) ([]Port, error) {
+	var ports []Port
+	for _, spec := range specs {
+		mappings, err := nat.ParsePortSpec(spec)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range mappings {
+			p, err := publish(m.Port, m.Binding)
+			if err != nil {
+				return nil, err
+			}
+			ports = append(ports, p)
+		}
+	}
+	return ports, nil
+}
+
+func publish(port nat.Port, b nat.PortBinding) (Port, error) {
+	host, err := strconv.ParseUint(b.HostPort, 10, 16)
+	if err != nil || host == 0 {
+		return Port{}, fmt.Errorf("port %s is published at host port %q: it has to be one number, nobody chooses one", port, b.HostPort)
+	}
+	return Port{HostIP: b.HostIP, HostPort: int(host), ContainerPort: port.Int(), Protocol: port.Proto()}, nil
+}
+
+// freeName returns the first name ethN that is not taken, for N from first.
+func freeName(first int, taken map[string]bool) string {
+	for n := first; ; n++ {
+		if name := "eth" + strconv.Itoa(n); !taken[name] {
+			return name
+		}
+	}
+}
+
+// items splits a list at commas, without spaces and empty parts.
+func items(s string) []string {
+	var parts []string
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}
+
+// address decodes an address with or without the length of its subnet.
+func address(s string) (netip.Addr, error) {
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Addr(), nil
+	}
+	return netip.ParseAddr(s)
+}
