@@ -46,6 +46,9 @@ type Kernel struct {
 	route map[NS]*rtnl.Conn
 	nft   *nftconn.Conn
 
+	machine *Machine // that lends what is of the host; nil if it is the kernel's own
+	member  *Member
+
 	// Alive reports whether the owner of a tag still has its sandbox, for
 	// what another attachment holds and this one wants. nil knows none.
 	Alive func(tag string) (bool, error)
@@ -62,20 +65,30 @@ func OpenKernel(sandbox string) (*Kernel, error) {
 		return nil, err
 	}
 	k := &Kernel{host: host, route: make(map[NS]*rtnl.Conn, 2)}
+	return k.open(sandbox)
+}
+
+// open opens the sandbox, or closes the kernel.
+func (k *Kernel) open(sandbox string) (*Kernel, error) {
 	if sandbox == "" {
 		return k, nil
 	}
+	var err error
 	k.sandbox, err = netns.Open(sandbox)
 	if err != nil && !errors.Is(err, netns.ErrGone) {
-		k.Close()
-		return nil, err
+		return nil, errors.Join(err, k.Close())
 	}
 	return k, nil
 }
 
-// Close closes every socket and both namespaces.
+// Close closes every socket and both namespaces, or gives back what it was lent.
 func (k *Kernel) Close() error {
 	var errs []error
+	if k.machine != nil {
+		errs = append(errs, k.machine.giveBack(k.route[Host], k.nft))
+		delete(k.route, Host)
+		k.host, k.nft = nil, nil
+	}
 	for _, c := range k.route {
 		errs = append(errs, c.Close())
 	}
@@ -135,7 +148,12 @@ func (k *Kernel) Route(ns NS) (*rtnl.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := rtnl.Dial(n)
+	var c *rtnl.Conn
+	if ns == Host && k.machine != nil {
+		c, err = k.machine.dialRoute()
+	} else {
+		c, err = rtnl.Dial(n)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", ns, err)
 	}
@@ -146,11 +164,15 @@ func (k *Kernel) Route(ns NS) (*rtnl.Conn, error) {
 // NFT returns the socket for nftables in the host's namespace.
 func (k *Kernel) NFT() (*nftconn.Conn, error) {
 	if k.nft == nil {
-		c, err := nftconn.Dial(k.host)
+		var err error
+		if k.machine != nil {
+			k.nft, err = k.machine.dialNFT()
+		} else {
+			k.nft, err = nftconn.Dial(k.host)
+		}
 		if err != nil {
 			return nil, err
 		}
-		k.nft = c
 	}
 	return k.nft, nil
 }

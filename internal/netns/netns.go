@@ -54,6 +54,17 @@ func Open(path string) (*NS, error) {
 // Current opens the namespace of the calling thread.
 func Current() (*NS, error) { return Open("/proc/thread-self/ns/net") }
 
+// CurrentID returns what identifies the namespace of the calling thread, without
+// a cookie.
+func CurrentID() (ID, error) {
+	const path = "/proc/thread-self/ns/net"
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return ID{}, fmt.Errorf("stat namespace %s: %w", path, err)
+	}
+	return ID{Dev: uint64(st.Dev), Inode: st.Ino}, nil
+}
+
 // Path returns the path by which the namespace was opened.
 func (n *NS) Path() string { return n.path }
 

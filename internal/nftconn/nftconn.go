@@ -100,6 +100,9 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// Failed reports whether the connection itself has failed and is of no more use.
+func (c *Conn) Failed() bool { return c.sock != nil && c.sock.failed }
+
 // RoundTrips returns how often the connection has asked the kernel something.
 func (c *Conn) RoundTrips() int {
 	if c.sock == nil {

@@ -14,10 +14,11 @@ import (
 // The kernel answers while the request is being sent, so that every answer is
 // there when send returns: nothing here ever blocks or needs a poller.
 type socket struct {
-	fd    int
-	seq   uint32
-	buf   []byte
-	trips int
+	fd     int
+	seq    uint32
+	buf    []byte
+	trips  int
+	failed bool // an answer may be missing, or one too many
 }
 
 // receiveLen is more than the kernel puts into one part of a dump (32 KiB).
@@ -69,6 +70,7 @@ func (s *socket) exchange(requests []byte, first uint32, take func(message) (las
 			break
 		}
 		if err != unix.EINTR {
+			s.failed = true
 			return fmt.Errorf("send: %w", err)
 		}
 	}
@@ -78,6 +80,7 @@ func (s *socket) exchange(requests []byte, first uint32, take func(message) (las
 			continue
 		}
 		if err != nil {
+			s.failed = true
 			return fmt.Errorf("receive: %w", err)
 		}
 		for m := range messages(s.buf[:n]) {

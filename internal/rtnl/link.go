@@ -3,7 +3,9 @@ package rtnl
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
+	"slices"
 
 	"github.com/plumb-cni/plumb/internal/netns"
 	"github.com/vishvananda/netlink/nl"
@@ -384,6 +386,60 @@ func (c *Conn) DelLink(index int) error {
 	}
 	return nil
 }
+
+// groupSize is how many links are deleted together: the acknowledgements of what
+// marks them have to fit into the socket's buffer.
+const groupSize = 128
+
+// DelLinks deletes links, and other ends with them, and returns for each what
+// became of it. All that are given together share the grace periods of RCU that
+// each would wait for. An error matches ErrNotFound.
+//
+// The kernel deletes several links in one message only by their group. So they
+// are given one that nothing else has: a random number out of a billion.
+func (c *Conn) DelLinks(indexes []int) []error {
+	errs := make([]error, 0, len(indexes))
+	for some := range slices.Chunk(indexes, groupSize) {
+		if len(some) == 1 {
+			errs = append(errs, c.DelLink(some[0]))
+			continue
+		}
+		errs = append(errs, c.delGroup(some)...)
+	}
+	return errs
+}
+
+func (c *Conn) delGroup(indexes []int) []error {
+	group := firstGroup + rand.Uint32N(firstGroup)
+	mark := make([]*nl.NetlinkRequest, len(indexes))
+	for i, index := range indexes {
+		c.forget(index)
+		mark[i] = nl.NewNetlinkRequest(unix.RTM_NEWLINK, unix.NLM_F_ACK)
+		mark[i].AddData(header(index))
+		mark[i].AddData(u32(unix.IFLA_GROUP, group))
+	}
+	errs, err := c.socket.acknowledged(mark)
+	if err != nil {
+		errs = slices.Repeat([]error{err}, len(indexes))
+	}
+	marked := slices.Contains(errs, nil)
+	if marked {
+		err = c.do(unix.RTM_DELLINK, 0, header(0), u32(unix.IFLA_GROUP, group))
+	}
+	for i, index := range indexes {
+		if errs[i] == nil {
+			errs[i] = err
+		}
+		if errs[i] != nil {
+			errs[i] = fmt.Errorf("delete link %d: %w", index, classify(errs[i]))
+		}
+	}
+	return errs
+}
+
+// firstGroup is the first of the groups in which links are deleted. People
+// number theirs from one on.
+const firstGroup = 1 << 30
 
 func header(index int) *nl.IfInfomsg {
 	h := nl.NewIfInfomsg(unix.AF_UNSPEC)

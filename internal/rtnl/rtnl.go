@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/plumb-cni/plumb/internal/netns"
 	"github.com/vishvananda/netlink/nl"
@@ -98,6 +99,13 @@ func Dial(ns *netns.NS) (*Conn, error) {
 // Close closes the socket.
 func (c *Conn) Close() error { return c.socket.close() }
 
+// Failed reports whether the socket itself has failed and is of no more use.
+func (c *Conn) Failed() bool { return c.socket.failed }
+
+// Forget drops what is known of links, which others may change before the
+// connection is used again.
+func (c *Conn) Forget() { clear(c.known) }
+
 // Cookie returns the number that the kernel has given the namespace and gives
 // to no other one, or 0 if it gives none: Linux has since 5.14.
 func (c *Conn) Cookie() uint64 {
@@ -127,8 +135,12 @@ func (c *Conn) get(msgType, flags int, answer uint16, data ...nl.NetlinkRequestD
 // all sends requests that are answered by acknowledgements, in one message, and
 // returns the first that failed.
 func (c *Conn) all(requests []*nl.NetlinkRequest) (failed int, err error) {
-	failed, err = c.socket.acknowledged(requests)
-	return failed, classify(err)
+	errs, err := c.socket.acknowledged(requests)
+	if err != nil {
+		return 0, classify(err)
+	}
+	failed = max(0, slices.IndexFunc(errs, func(err error) bool { return err != nil }))
+	return failed, classify(errs[failed])
 }
 
 // classify adds the package's own errors to those of the kernel.

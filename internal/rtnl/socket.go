@@ -18,9 +18,10 @@ import (
 // it is being read, so that nothing here ever has to wait. That is why Go's
 // poller isn't told of the descriptor: it would wake a thread for each answer.
 type socket struct {
-	fd  int
-	seq uint32
-	buf []byte
+	fd     int
+	seq    uint32
+	buf    []byte
+	failed bool // an answer may be missing, or one too many
 }
 
 // receiveLen is more than the kernel puts into one part of a dump (32 KiB).
@@ -69,9 +70,9 @@ func (s *socket) exchange(r *nl.NetlinkRequest, answer uint16) (bodies [][]byte,
 }
 
 // acknowledged sends requests in one message, each of which the kernel
-// acknowledges, and returns the first that failed and why. The kernel goes on
-// with those after it.
-func (s *socket) acknowledged(requests []*nl.NetlinkRequest) (failed int, err error) {
+// acknowledges, and returns what became of each. The kernel goes on after one
+// that failed. The answers have to fit into the socket's buffer.
+func (s *socket) acknowledged(requests []*nl.NetlinkRequest) ([]error, error) {
 	var message []byte
 	first := s.seq + 1
 	for _, r := range requests {
@@ -81,23 +82,25 @@ func (s *socket) acknowledged(requests []*nl.NetlinkRequest) (failed int, err er
 	}
 	last := s.seq
 	if err := s.send(message); err != nil {
-		return 0, fmt.Errorf("send: %w", err)
+		return nil, fmt.Errorf("send: %w", err)
 	}
+	errs := make([]error, len(requests))
 	for i := range requests {
 		s.seq = first + uint32(i) // whose answer it is
-		if _, e := s.receive(0); e != nil && err == nil {
-			failed, err = i, e
-		}
+		_, errs[i] = s.receive(0)
 	}
 	s.seq = last
-	return failed, err
+	return errs, nil
 }
 
 func (s *socket) send(request []byte) error {
 	for {
-		if err := unix.Send(s.fd, request, 0); err != unix.EINTR {
-			return err
+		err := unix.Send(s.fd, request, 0)
+		if err == unix.EINTR {
+			continue
 		}
+		s.failed = s.failed || err != nil
+		return err
 	}
 }
 
@@ -111,10 +114,12 @@ func (s *socket) receive(answer uint16) (bodies [][]byte, err error) {
 			continue
 		}
 		if err != nil {
+			s.failed = true
 			return nil, fmt.Errorf("receive: %w", err)
 		}
 		msgs, err := syscall.ParseNetlinkMessage(s.buf[:n])
 		if err != nil {
+			s.failed = true
 			return nil, fmt.Errorf("receive: %w", err)
 		}
 		for _, m := range msgs {

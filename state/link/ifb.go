@@ -160,11 +160,7 @@ func (IFBKind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o st
 	if !isIFBOf(o, found) && !byReference {
 		return nil
 	}
-	conn, err := k.Route(obj.Key.NS)
-	if err != nil {
-		return err
-	}
-	if err := conn.DelLink(found.Index); err != nil && !errors.Is(err, rtnl.ErrNotFound) {
+	if err := k.RemoveLink(obj.Key.NS, found.Index, true); err != nil {
 		return fmt.Errorf("%s: %w", obj.Key.Name, err)
 	}
 	return nil

@@ -80,7 +80,7 @@ func (Kind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o state
 			return err
 		}
 	}
-	if err := conn.DelLink(found.Index); err != nil && !errors.Is(err, rtnl.ErrNotFound) {
+	if err := k.RemoveLink(obj.Key.NS, found.Index, false); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil

@@ -36,10 +36,7 @@ func (Orphans) Remove(_ context.Context, k *state.Kernel, obj state.Object, _ st
 	if !ok {
 		return nil
 	}
-	if err := conn.DelLink(device.Index); err != nil && !errors.Is(err, rtnl.ErrNotFound) {
-		return err
-	}
-	return nil
+	return k.RemoveLink(state.Host, device.Index, false)
 }
 
 // Garbage lists the orphans of the host.
