@@ -92,7 +92,7 @@ func (d *Def[C]) add(ctx context.Context, s *session) (result *cni.Result, err e
 	if strings.Contains(s.IfName, "%") {
 		return nil, cni.Errorf(cni.CodeInvalidEnvironment, "CNI_IFNAME %q: the kernel takes %% in a name for a pattern", s.IfName)
 	}
-	k, err := state.OpenKernel(s.NetNS)
+	k, err := s.host.open(s.NetNS)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,7 @@ func (d *Def[C]) check(ctx context.Context, s *session) error {
 	if prev == nil {
 		return cni.Errorf(cni.CodeInvalidConfig, "prevResult is missing, which CHECK needs")
 	}
-	k, err := state.OpenKernel(s.NetNS)
+	k, err := s.host.open(s.NetNS)
 	if err != nil {
 		return err
 	}

@@ -133,7 +133,7 @@ func (d *Def[C]) status(ctx context.Context, s *session) error {
 		return err
 	}
 	if d.Ready != nil {
-		k, err := state.OpenKernel("")
+		k, err := s.host.open("")
 		if err != nil {
 			return err
 		}

@@ -96,7 +96,7 @@ func (s *session) openRecorded(plugin string, record *state.Record) (*state.Kern
 		return k, nil, err
 	}
 	for _, path := range []string{record.NetNS, s.NetNS} {
-		k, err := state.OpenKernel(path)
+		k, err := s.host.open(path)
 		if err != nil {
 			continue // somebody's file, not the sandbox
 		}
@@ -118,7 +118,7 @@ func (s *session) openRecorded(plugin string, record *state.Record) (*state.Kern
 // there is its own: if the plugin has given another container an interface of
 // that name in there, the path has come to be that one's, and it is left alone.
 func (s *session) openNamed(plugin string) (*state.Kernel, error) {
-	k, err := state.OpenKernel(s.NetNS)
+	k, err := s.host.open(s.NetNS)
 	if err != nil || s.Config.PrevResult != nil {
 		return k, err
 	}
@@ -136,7 +136,7 @@ func (s *session) openNamed(plugin string) (*state.Kernel, error) {
 	if err = errors.Join(err, k.Close()); err != nil {
 		return nil, err
 	}
-	return state.OpenKernel("")
+	return s.host.open("")
 }
 
 // useRecordedIPAM makes the call's configuration of IPAM be that of the ADD,

@@ -21,7 +21,7 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 	if !s.Config.HasValid {
 		return nil
 	}
-	k, err := state.OpenKernel("")
+	k, err := s.host.open("")
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,10 @@ type Host struct {
 	// Foreign executes IPAM plugins that are not ours.
 	Foreign Invoker
 
+	// Kernel opens the host's namespace and the sandbox at a path; by default
+	// as state.OpenKernel does.
+	Kernel func(sandbox string) (*state.Kernel, error)
+
 	// Records is where attachments are recorded; by default state.RecordDir.
 	Records state.Records
 
@@ -68,6 +72,14 @@ type Entry struct {
 	Steps     []state.TraceStep `json:"steps,omitempty"`
 	Error     string            `json:"error,omitempty"`
 	Code      cni.Code          `json:"code,omitempty"`
+}
+
+// open opens the kernel with a sandbox.
+func (h *Host) open(sandbox string) (*state.Kernel, error) {
+	if h.Kernel != nil {
+		return h.Kernel(sandbox)
+	}
+	return state.OpenKernel(sandbox)
 }
 
 // In returns the plugin as it serves calls within a host: what package protocol

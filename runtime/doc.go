@@ -18,6 +18,12 @@
 // Files appear whole. A file that cannot be understood is reported to
 // Runtime.Warn and stops neither DEL nor GC.
 //
+// # Many at once
+//
+// AddAll and DelAll take many attachments, of any networks, and return what
+// became of each. What a machine can do at once is theirs to know: the kernel
+// adds links one after another, but takes hundreds away as fast as one.
+//
 // # Who must not run at the same time
 //
 // Every method may be called concurrently. It remains the caller's duty not to

@@ -23,6 +23,17 @@ type Invoker interface {
 	Versions(ctx context.Context, plugin string, path []string) ([]cni.Version, error)
 }
 
+// A Chainer is an Invoker that deletes faster if it knows which calls belong
+// together.
+type Chainer interface {
+	Invoker
+
+	// Chain returns a context for the calls of one list's DEL, which may
+	// return before the plugin has ended, and what waits until all have. That
+	// returns the errors of those, joined, and has to be called.
+	Chain(ctx context.Context) (chained context.Context, wait func() error)
+}
+
 // A PluginError says which call of which plugin failed, and how. It unwraps to
 // what the plugin answered, so that errors.Is tells it apart by cni.Code, or to
 // what kept it from running: *NotFoundError, context.Canceled, an *os.PathError.

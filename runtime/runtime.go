@@ -180,6 +180,10 @@ func (r *Runtime) del(ctx context.Context, list *cni.List, a Attachment, found l
 	if err != nil { // from the cache: what the caller gave has been validated
 		r.warn(&CacheError{found.attachment.path, err})
 	}
+	wait := func() error { return nil }
+	if c, ok := r.invoker().(Chainer); ok {
+		ctx, wait = c.Chain(ctx)
+	}
 	var errs []error
 	for i, plugin := range slices.Backward(list.Plugins) {
 		if ctx.Err() != nil {
@@ -194,6 +198,9 @@ func (r *Runtime) del(ctx context.Context, list *cni.List, a Attachment, found l
 		if err != nil {
 			errs = append(errs, err)
 		}
+	}
+	if err := wait(); err != nil {
+		errs = append(errs, err)
 	}
 	if len(errs) > 0 {
 		return errors.Join(errs...)
@@ -235,13 +242,20 @@ func (r *Runtime) GC(ctx context.Context, list *cni.List, args *GCArgs) error {
 		errs = append(errs, fmt.Errorf("collect network %q: %w", list.Name, err))
 	}
 	store.sweep(time.Now())
-	for _, c := range cached {
-		if c.Network != list.Name || keep[cni.Attachment{ContainerID: c.ContainerID, IfName: c.IfName}] {
-			continue
-		}
-		if err := r.del(ctx, list, c.Attachment, lookup{attachment: c, remove: []string{c.path}}); err != nil {
+	stale := slices.DeleteFunc(cached, func(c *CachedAttachment) bool {
+		return c.Network != list.Name || keep[cni.Attachment{ContainerID: c.ContainerID, IfName: c.IfName}]
+	})
+	jobs := make([]Job, len(stale))
+	for i, c := range stale {
+		jobs[i] = Job{List: list, Attachment: c.Attachment}
+	}
+	b := Bulk{Concurrency: r.deletions()}
+	for _, o := range b.each(ctx, jobs, "delete from", func(i int) (*cni.Result, error) {
+		return nil, r.del(ctx, list, stale[i].Attachment, lookup{attachment: stale[i], remove: []string{stale[i].path}})
+	}) {
+		if o.Err != nil {
 			errs = append(errs, fmt.Errorf("collect network %q: stale attachment of container %q, interface %q: %w",
-				list.Name, c.ContainerID, c.IfName, err))
+				list.Name, o.Attachment.ContainerID, o.Attachment.IfName, o.Err))
 		}
 	}
 	if list.CNIVersion.AtLeast(cni.V110) {

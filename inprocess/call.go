@@ -1,0 +1,57 @@
+package inprocess
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"strings"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/plugin"
+	"github.com/plumb-cni/plumb/protocol"
+	"github.com/plumb-cni/plumb/runtime"
+	"github.com/plumb-cni/plumb/state"
+)
+
+// A call is one request to a plugin of ours.
+type call struct {
+	plugin plugin.Plugin
+	req    cni.Request
+
+	done   chan struct{} // closed once the rest is set
+	result *cni.Result
+	err    error
+	stderr bytes.Buffer
+}
+
+// serve serves the call on a goroutine of its own: a plugin that panics, and a
+// thread that could not leave a container's namespace, take no more than that
+// with them.
+func (c *call) serve(ctx context.Context, m *state.Machine, h *plugin.Host) {
+	defer close(c.done)
+	c.err = cni.Errorf(cni.CodeInternal, "%s %s: the plugin has ended its goroutine", c.plugin.Name(), c.req.Verb)
+	err := m.Run(func(hostNS string) {
+		c.result, c.err = protocol.Answer(ctx, c.plugin.In(h), &c.req, hostNS, &c.stderr)
+	})
+	if err != nil {
+		c.err = err
+	}
+}
+
+// stderrTail is how much of what a plugin has to say is in its error.
+const stderrTail = 2 << 10
+
+// failure is the error of the call, in the shape of an executed plugin's.
+func (c *call) failure() error {
+	var config struct {
+		Name string `json:"name"`
+	}
+	_ = json.Unmarshal(c.req.Config, &config) // the plugin has complained
+	said := c.stderr.Bytes()
+	return &runtime.PluginError{
+		Plugin: c.plugin.Name(), Verb: c.req.Verb, Network: config.Name,
+		ContainerID: c.req.ContainerID, IfName: c.req.IfName,
+		Stderr: strings.ToValidUTF8(string(bytes.TrimSpace(said[max(0, len(said)-stderrTail):])), "�"),
+		Err:    c.err,
+	}
+}

@@ -1,0 +1,65 @@
+package inprocess
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/plumb-cni/plumb/state"
+)
+
+// A chain is the DELs of one list. Those that wait for nothing but a link are
+// waited for at the end, so that all links go in one message.
+type chain struct {
+	invoker *Invoker
+	ctx     context.Context
+
+	mu      sync.Mutex
+	machine *state.Machine // of the first call
+	joint   *state.Joint
+	parked  []*call
+}
+
+type chainKey struct{}
+
+// Chain implements runtime.Chainer.
+func (i *Invoker) Chain(ctx context.Context) (context.Context, func() error) {
+	c := &chain{invoker: i, ctx: ctx}
+	return context.WithValue(ctx, chainKey{}, c), c.wait
+}
+
+// member returns what makes a call one of the chain, nil for none.
+func (c *chain) member(m *state.Machine) *state.Member {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.joint == nil {
+		c.machine, c.joint = m, m.Joint()
+	}
+	if m != c.machine {
+		return nil // the thread has gone to another host since
+	}
+	return c.joint.Member()
+}
+
+func (c *chain) add(parked *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.parked = append(c.parked, parked)
+}
+
+// wait waits for the calls that were parked and joins their errors.
+func (c *chain) wait() error {
+	if c.joint == nil {
+		return nil
+	}
+	c.joint.End()
+	var errs []error
+	for _, parked := range c.parked {
+		_, err := c.invoker.outcome(c.ctx, parked)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,341 @@
+package inprocess
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/plugin"
+	"github.com/plumb-cni/plumb/runtime"
+	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/test/host"
+)
+
+func TestMain(m *testing.M) { host.Main(m) }
+
+// ptp is a network.
+const ptp = `{"cniVersion":"1.1.0","name":"net","type":"ptp","ipMasq":true,"ipam":{"type":"host-local","subnet":"10.77.0.0/24"}}`
+
+// request is one for an attachment that needs no files on the path.
+func request(t testing.TB, verb cni.Verb, config string, path ...string) *cni.Request {
+	t.Helper()
+	if path == nil {
+		path = []string{t.TempDir()}
+	}
+	req := &cni.Request{Verb: verb, ContainerID: "one", NetNS: host.NetNS(t), IfName: "eth0", Path: path, Config: []byte(config)}
+	t.Cleanup(func() {
+		del := *req
+		del.Verb = cni.VerbDel
+		i := New(Options{})
+		defer i.Close()
+		_, _ = i.Invoke(context.Background(), "ptp", &del) // what a test has made
+	})
+	return req
+}
+
+// a config has no keys.
+type config struct{}
+
+// with adds a chained plugin to an invoker.
+func with(i *Invoker, name string, desired func(context.Context, *plugin.Request, state.Reader) error) {
+	i.plugins[name] = plugin.New(plugin.Def[config]{
+		Name: name,
+		Desired: func(ctx context.Context, _ *config, r *plugin.Request, _ *cni.Result, rd state.Reader) (state.Plan, error) {
+			return nil, desired(ctx, r, rd)
+		},
+	})
+}
+
+// afterwards closes an invoker and fails the test if the process then holds more than
+// before.
+func afterwards(t *testing.T, i *Invoker, before host.Holdings) {
+	t.Helper()
+	if err := i.Close(); err != nil {
+		t.Error(err)
+	}
+	if now := host.Hold(t, before); now != before {
+		t.Errorf("the process holds %+v, before it was %+v", now, before)
+	}
+}
+
+// TestPanic: a plugin that panics, wherever it is, fails its call and no more.
+func TestPanic(t *testing.T) {
+	before := host.Hold(t)
+	var said bytes.Buffer
+	i := New(Options{Exec: &runtime.Exec{Stderr: &said}})
+	for name, fail := range map[string]func(state.Reader) error{
+		"here":      func(state.Reader) error { panic("thrown") },
+		"inside":    func(rd state.Reader) error { return rd.In(state.Sandbox, func() error { panic("thrown") }) },
+		"goroutine": func(state.Reader) error { goruntime.Goexit(); return nil },
+		"away": func(rd state.Reader) error {
+			return rd.In(state.Sandbox, func() error { goruntime.Goexit(); return nil })
+		},
+	} {
+		with(i, name, func(_ context.Context, _ *plugin.Request, rd state.Reader) error { return fail(rd) })
+		for range 3 {
+			said.Reset()
+			_, err := i.Invoke(t.Context(), name, request(t, cni.VerbAdd, `{"cniVersion":"1.1.0","name":"net","type":"`+name+`"}`))
+			failed, ok := errors.AsType[*runtime.PluginError](err)
+			if !ok || !errors.Is(err, cni.CodeInternal) || failed.Plugin != name || failed.Network != "net" || failed.ContainerID != "one" {
+				t.Errorf("%s: %#v", name, err)
+			}
+			if panicked := name == "here" || name == "inside"; panicked != strings.Contains(said.String(), "inprocess_test.go") ||
+				panicked != strings.Contains(fmt.Sprint(err), "panic: thrown") {
+				t.Errorf("%s: the error is %v, and said was %q", name, err, said.String())
+			}
+		}
+	}
+	if _, err := i.Invoke(t.Context(), "ptp", request(t, cni.VerbAdd, ptp)); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	afterwards(t, i, before)
+}
+
+// TestContext: a call whose context ends undoes what it has done, and one that
+// takes no notice is given up.
+func TestContext(t *testing.T) {
+	before := host.Hold(t)
+	i := New(Options{Grace: 100 * time.Millisecond})
+	release := make(chan bool)
+	entered := make(chan bool, 1)
+	with(i, "deaf", func(context.Context, *plugin.Request, state.Reader) error {
+		entered <- true
+		<-release
+		return nil
+	})
+	with(i, "listens", func(ctx context.Context, _ *plugin.Request, _ state.Reader) error {
+		entered <- true
+		<-ctx.Done()
+		return cni.Errorf(cni.CodeTryAgain, "was interrupted")
+	})
+	cause := errors.New("enough")
+	call := func(name string) error {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		go func() { <-entered; cancel(cause) }()
+		_, err := i.Invoke(ctx, name, request(t, cni.VerbAdd, `{"cniVersion":"1.1.0","name":"net","type":"`+name+`"}`))
+		return err
+	}
+	if err := call("listens"); !errors.Is(err, cause) || !errors.Is(err, cni.CodeTryAgain) {
+		t.Errorf("one that listens: %v", err)
+	}
+	start := time.Now()
+	err := call("deaf")
+	if _, ok := errors.AsType[*runtime.PluginError](err); !ok || !errors.Is(err, cause) || time.Since(start) < 100*time.Millisecond {
+		t.Errorf("one that doesn't: %v after %v", err, time.Since(start))
+	}
+	if err := i.Close(); err != nil { // while it still runs
+		t.Error(err)
+	}
+	close(release)
+	afterwards(t, i, before)
+}
+
+// TestEndedContext: nothing is begun.
+func TestEndedContext(t *testing.T) {
+	i := New(Options{})
+	defer i.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	untouched := host.Snapshot(t)
+	if _, err := i.Invoke(ctx, "ptp", request(t, cni.VerbAdd, ptp)); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	host.Unchanged(t, untouched)
+}
+
+// TestClosed: a closed invoker says so.
+func TestClosed(t *testing.T) {
+	i := New(Options{})
+	for range 2 {
+		if err := i.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := i.Invoke(t.Context(), "ptp", request(t, cni.VerbAdd, ptp)); !errors.Is(err, ErrClosed) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestHostOfCaller: the host is where the calling thread is, for our plugins and
+// for those that they execute.
+func TestHostOfCaller(t *testing.T) {
+	before := host.Hold(t)
+	i := New(Options{})
+	folder := t.TempDir()
+	where := filepath.Join(folder, "where")
+	write(t, filepath.Join(folder, "foreign"), `readlink /proc/self/ns/net >`+where+`
+		[ $CNI_COMMAND != ADD ] || echo '{"cniVersion":"1.1.0","ips":[{"address":"10.77.0.9/24","gateway":"10.77.0.1"}]}'`)
+	other := host.NetNS(t)
+	network := strings.Replace(ptp, "host-local", "foreign", 1)
+	req := request(t, cni.VerbAdd, network, folder)
+	for _, verb := range []cni.Verb{cni.VerbAdd, cni.VerbDel} {
+		req.Verb = verb
+		if err := host.In(t, other, func() error { _, err := i.Invoke(t.Context(), "ptp", req); return err }); err != nil {
+			t.Fatal(err)
+		}
+		links := len(host.Links(t, other))
+		if want := map[cni.Verb]int{cni.VerbAdd: 2, cni.VerbDel: 1}[verb]; links != want {
+			t.Errorf("after %s there are %d links where the caller was, want %d", verb, links, want)
+		}
+		ran, err := os.ReadFile(where)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := host.RunIn(t, other, "readlink", "/proc/self/ns/net"); string(ran) != want {
+			t.Errorf("the IPAM plugin ran in %s, want %s", ran, want)
+		}
+	}
+	if links := host.Links(t, ""); len(links) != 1 {
+		t.Errorf("links where the caller was not: %v", links)
+	}
+	afterwards(t, i, before)
+}
+
+// write writes a plugin that is a shell script.
+func write(t testing.TB, file, script string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestForeign: plugins of a list that are not ours are executed, one that is found
+// before ours too.
+func TestForeign(t *testing.T) {
+	before := host.Hold(t)
+	i := New(Options{})
+	folder := t.TempDir()
+	passOn := func(name string) {
+		write(t, filepath.Join(folder, name), `echo $CNI_COMMAND >>`+folder+`/calls
+			[ $CNI_COMMAND != ADD ] || echo '{"cniVersion":"1.1.0","ips":[{"address":"10.9.9.9/32"}]}'`)
+	}
+	passOn("foreign")
+	passOn("tuning")
+	list, err := cni.ParseList([]byte(`{"cniVersion":"1.1.0","name":"net","plugins":[
+		{"type":"ptp","ipam":{"type":"host-local","subnet":"10.77.0.0/24"}},{"type":"foreign"},{"type":"tuning"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &runtime.Runtime{Path: []string{folder, host.Bin(t)}, Invoker: i}
+	a := runtime.Attachment{ContainerID: "one", NetNS: host.NetNS(t), IfName: "eth0"}
+	result, err := r.Add(t.Context(), list, a)
+	if err != nil || len(result.IPs) != 1 || result.IPs[0].Address.String() != "10.9.9.9/32" {
+		t.Errorf("%+v, %v", result, err)
+	}
+	if _, ok := host.Links(t, a.NetNS)["eth0"]; !ok {
+		t.Error("ours was not called")
+	}
+	if err := r.Del(t.Context(), list, a); err != nil {
+		t.Error(err)
+	}
+	if calls, _ := os.ReadFile(folder + "/calls"); string(calls) != "ADD\nADD\nDEL\nDEL\n" {
+		t.Errorf("the foreign plugins were called with %q", calls)
+	}
+	write(t, filepath.Join(folder, "foreign"), "kill -9 $$")
+	_, err = r.Add(t.Context(), list, a)
+	if failed, ok := errors.AsType[*runtime.PluginError](err); !ok || failed.Exit != "signal: killed" {
+		t.Errorf("killed: %v", err)
+	}
+	write(t, filepath.Join(folder, "foreign"), "")
+	if err := r.Del(t.Context(), list, a); err != nil {
+		t.Error(err)
+	}
+	afterwards(t, i, before)
+}
+
+// TestVersions: they are asked of whoever would be called.
+func TestVersions(t *testing.T) {
+	i := New(Options{})
+	defer i.Close()
+	folder := t.TempDir()
+	write(t, filepath.Join(folder, "bridge"), `echo '{"cniVersion":"1.1.0","supportedVersions":["0.4.0"]}'`)
+	for _, path := range [][]string{{}, {host.Bin(t)}, {host.Bin(t), folder}} {
+		if versions, err := i.Versions(t.Context(), "bridge", path); err != nil || len(versions) != len(cni.Versions()) {
+			t.Errorf("%v: %v, %v", path, versions, err)
+		}
+	}
+	if versions, err := i.Versions(t.Context(), "bridge", []string{folder, host.Bin(t)}); err != nil || fmt.Sprint(versions) != "[0.4.0]" {
+		t.Errorf("foreign: %v, %v", versions, err)
+	}
+	if _, err := i.Versions(t.Context(), "nobody's", []string{folder}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+}
+
+// fullChain is a pod's network.
+const fullChain = `{"cniVersion":"1.1.0","name":"pods","plugins":[
+	{"type":"bridge","bridge":"pods0","isGateway":true,"ipMasq":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.78.0.0/16"}],[{"subnet":"fd00:78::/64"}]],
+		"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}},
+	{"type":"portmap","capabilities":{"portMappings":true}},{"type":"firewall"},
+	{"type":"tuning","sysctl":{"net.core.somaxconn":"512"}},
+	{"type":"bandwidth","ingressRate":100000000,"ingressBurst":1000000,"egressRate":100000000,"egressBurst":1000000}]}`
+
+// TestManyAtOnce adds, checks and deletes whole pods at once, and finds nothing left.
+func TestManyAtOnce(t *testing.T) {
+	host.Need(t, "nft-inet-nat")
+	const n = 40
+	list, err := cni.ParseList([]byte(fullChain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := host.Hold(t)
+	i := New(Options{})
+	r := &runtime.Runtime{Path: []string{host.Bin(t)}, Invoker: i}
+	t.Cleanup(func() { host.Run(t, "ip", "link", "del", "pods0") })
+	jobs := make([]runtime.Job, n)
+	for k := range jobs {
+		jobs[k] = runtime.Job{List: list, Attachment: runtime.Attachment{
+			ContainerID: fmt.Sprint("pod", k), NetNS: host.NetNS(t), IfName: "eth0",
+			CapabilityArgs: map[string]any{"portMappings": []any{map[string]any{"hostPort": 8000 + k, "containerPort": 80, "protocol": "tcp"}}},
+		}}
+	}
+	// For what stays: the bridge, tables.
+	if _, err := r.Add(t.Context(), list, jobs[0].Attachment); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Del(t.Context(), list, jobs[0].Attachment); err != nil {
+		t.Fatal(err)
+	}
+	untouched := host.Snapshot(t)
+
+	told := 0
+	addresses := make(map[string]bool)
+	for _, o := range r.AddAll(t.Context(), jobs, runtime.Bulk{Concurrency: n, Progress: func(done int, _ runtime.Outcome) { told = done }}) {
+		if o.Err != nil {
+			t.Fatal(o.Err)
+		}
+		for _, ip := range o.Result.IPs {
+			addresses[ip.Address.String()] = true
+		}
+	}
+	if told != n || len(addresses) != 2*n {
+		t.Errorf("progress told of %d, and there are %d addresses", told, len(addresses))
+	}
+	var group sync.WaitGroup
+	for _, j := range jobs {
+		group.Go(func() {
+			if err := r.Check(t.Context(), list, j.Attachment); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	host.Ping(t, jobs[n-1].Attachment.NetNS, "10.78.0.1")
+	host.Ping(t, jobs[n-1].Attachment.NetNS, "fd00:78::1")
+	for _, o := range r.DelAll(t.Context(), jobs, runtime.Bulk{}) {
+		if o.Err != nil {
+			t.Error(o.Err)
+		}
+	}
+	host.Unchanged(t, untouched, host.SharedFiles)
+	afterwards(t, i, before)
+}
