@@ -9,6 +9,9 @@ import (
 	"github.com/plumb-cni/plumb/test/host"
 )
 
+// caller calls a plugin and returns its answer: by executing it, but while TestInProcess runs.
+var caller = host.Plugin
+
 // An attachment is an interface of a container on a network, and what a runtime remembers of it.
 type attachment struct {
 	config string   // of the plugin that the test is about
@@ -58,7 +61,7 @@ func invoke(t testing.TB, verb cni.Verb, plugin, config string, a *attachment) (
 // execute is invoke with exactly the given environment.
 func execute(t testing.TB, plugin string, env []string, config string) (string, *cni.Error) {
 	t.Helper()
-	stdout, stderr, exit := host.Plugin(t, host.Bin(t), plugin, env, config)
+	stdout, stderr, exit := caller(t, host.Bin(t), plugin, env, config)
 	if stderr != "" {
 		t.Logf("%s wrote to standard error: %s", plugin, stderr)
 	}

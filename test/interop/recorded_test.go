@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/plumb-cni/plumb/test/host"
+	"github.com/plumb-cni/plumb/test/within"
 )
 
 // A recording is one call of a plugin by podman 4.3.1 or containerd 1.6.20, and
@@ -82,34 +83,18 @@ func TestRecorded(t *testing.T) {
 		for _, plugin := range plugins {
 			cases++
 			t.Run(runtime+"/"+plugin, func(t *testing.T) {
-				fresh(t)
-				host.Internet(t) // its uplink is the master that is named
-				before := host.Snapshot(t)
-				for network, ranges := range lastReserved {
-					for i, addr := range ranges {
-						dir := filepath.Join("/var/lib/cni/networks", network)
-						if err := os.MkdirAll(dir, 0o755); err != nil {
-							t.Fatal(err)
-						}
-						if err := os.WriteFile(fmt.Sprintf("%s/last_reserved_ip.%d", dir, i), []byte(addr), 0o644); err != nil {
-							t.Fatal(err)
-						}
+				executed := player{call: host.Plugin}
+				t.Run("executed", func(t *testing.T) {
+					for name, found := range executed.playAll(t, all, plugin) {
+						list.judge(t, runtime+"-"+name, found)
 					}
+				})
+				// A runtime that is a Go program needs no process for the same.
+				within := player{call: within.Plugin}
+				t.Run("within", func(t *testing.T) { within.playAll(t, all, plugin) })
+				if diff := compare(executed.answers, within.answers); len(diff) > 0 {
+					t.Errorf("in this process (+) the answers are others than a process's (-):\n%s", strings.Join(diff, "\n"))
 				}
-				p := player{generated: make(map[string]string)}
-				for _, r := range all {
-					if r.plugin == plugin && !(r.name == needsNoIPVlan && host.Has(t, "ipvlan")) {
-						list.judge(t, strings.TrimSuffix(runtime+"-"+r.name, ".json"), p.play(t, r))
-					}
-				}
-				allowed := shared()
-				for _, bridge := range []string{"cni-podman1", "cni-podman2", "cri0"} {
-					allowed = append(allowed, host.SharedBridge(bridge))
-				}
-				if plugin == "host-local" || plugin == "macvlan" {
-					allowed = append(allowed, unreleased)
-				}
-				host.Unchanged(t, before, allowed...)
 				ran++
 			})
 		}
@@ -122,7 +107,47 @@ func TestRecorded(t *testing.T) {
 
 // A player replays recordings. What was generated then and is sent back to a
 // plugin, it replaces by what is generated now.
-type player struct{ generated map[string]string }
+type player struct {
+	call      func(t testing.TB, bin, name string, env []string, stdin string) (stdout, stderr string, exit int)
+	generated map[string]string
+	answers   []string // facts of all
+}
+
+// playAll sends the requests to one of the plugins, on a host that nothing was done
+// on yet, and returns how each answer differs from the recorded one.
+func (p *player) playAll(t *testing.T, all []recording, plugin string) map[string][]string {
+	t.Helper()
+	fresh(t)
+	host.Internet(t) // its uplink is the master that is named
+	before := host.Snapshot(t)
+	for network, ranges := range lastReserved {
+		for i, addr := range ranges {
+			dir := filepath.Join("/var/lib/cni/networks", network)
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(fmt.Sprintf("%s/last_reserved_ip.%d", dir, i), []byte(addr), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	p.generated = make(map[string]string)
+	found := make(map[string][]string)
+	for _, r := range all {
+		if r.plugin == plugin && !(r.name == needsNoIPVlan && host.Has(t, "ipvlan")) {
+			found[strings.TrimSuffix(r.name, ".json")] = p.play(t, r)
+		}
+	}
+	allowed := shared()
+	for _, bridge := range []string{"cni-podman1", "cni-podman2", "cri0"} {
+		allowed = append(allowed, host.SharedBridge(bridge))
+	}
+	if plugin == "host-local" || plugin == "macvlan" {
+		allowed = append(allowed, unreleased)
+	}
+	host.Unchanged(t, before, allowed...)
+	return found
+}
 
 // play sends a request and returns how the answer differs from the recorded
 // one.
@@ -159,7 +184,7 @@ func (p *player) play(t *testing.T, r recording) []string {
 		pairs = append(pairs, then, now)
 	}
 	stdin := strings.NewReplacer(pairs...).Replace(string(r.Stdin))
-	stdout, stderr, exit := host.Plugin(t, ours.bin(t), r.plugin, env, stdin)
+	stdout, stderr, exit := p.call(t, ours.bin(t), r.plugin, env, stdin)
 	var differences []string
 	if exit != r.Exit {
 		t.Logf("%s: exit status %d, was %d\n%s%s", r.name, exit, r.Exit, stdout, stderr)
@@ -171,7 +196,11 @@ func (p *player) play(t *testing.T, r recording) []string {
 		}
 		return differences
 	}
-	return append(differences, compare(p.facts(t, r, string(r.Stdout)), p.learn(t, r, stdout))...)
+	answer := p.learn(t, r, stdout)
+	for _, fact := range answer {
+		p.answers = append(p.answers, r.name+" "+fact)
+	}
+	return append(differences, compare(p.facts(t, r, string(r.Stdout)), answer)...)
 }
 
 // pair returns the pair that a request's prevResult tells of, empty for none.
