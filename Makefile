@@ -1,6 +1,6 @@
 # Each target installs what it needs (scripts/deps; as root, on Debian) and says so when it can't.
 
-.PHONY: all build walk test test-runtimes test-vm lint fuzz bench bench-bandwidth clean
+.PHONY: all build walk test test-runtimes test-vm lint fuzz bench bench-bandwidth bench-runtimes clean
 
 all: build
 
@@ -38,6 +38,10 @@ bench: # the plugins beside the reference's, two minutes; OUT=FILE.json keeps th
 bench-bandwidth: # what TCP achieves within limits of 10 Mbit/s to 1 Gbit/s, and the round trip meanwhile; on a quiet machine
 	@scripts/deps
 	@go test -count=1 -timeout 10m -v -run TestRate ./plugins/bandwidth -args -figures
+
+bench-runtimes: # what runtimes take with the reference's plugins and with ours, and the plugins' share of it
+	@scripts/deps runtimes
+	@cd test/runtimes && go test -count=1 -timeout 20m -v -p 1 -run TestBench ./podman ./containerd -args -rounds=$(or $(ROUNDS),20)
 
 clean:
 	rm -rf bin

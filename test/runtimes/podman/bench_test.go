@@ -1,0 +1,39 @@
+package podman
+
+import (
+	"testing"
+	"time"
+
+	"github.com/plumb-cni/plumb/test/host"
+	"github.com/plumb-cni/plumb/test/runtimes/node"
+)
+
+// TestBench times podman run and podman rm of a container.
+func TestBench(t *testing.T) {
+	host.Internet(t)
+	networks := []string{"without a network", "on a bridge", "with two published ports"}
+	var trials []node.Trial
+	for n, plugins := range []node.Plugins{node.Reference(t), node.Ours(t)} {
+		p := install(t, plugins)
+		p.create(t, plugins.Name, n+1)
+		args := map[string][]string{
+			networks[0]: {"--network", "none"},
+			networks[1]: {"--network", plugins.Name},
+			networks[2]: {"--network", plugins.Name, "--publish", "8080:80", "--publish", "8080:80/udp"},
+		}
+		trial := func(t testing.TB, network string) (start, remove time.Duration) {
+			t.Helper()
+			start = node.Clock(func() {
+				p.Run(t, append(append([]string{"run", "--detach", "--name", "c1", "--hostname", "c1"}, args[network]...), image)...)
+			})
+			if network == networks[2] {
+				node.Answers(t, "", "tcp", "127.0.0.1:8080", "c1")
+			}
+			return start, node.Clock(func() { p.Run(t, "rm", "--force", "--time", "0", "c1") })
+		}
+		trial(t, networks[1]) // makes the bridge, whose name podman gives to the next network otherwise
+		trials = append(trials, trial)
+	}
+	version := node.Runtime{Args: []string{"podman"}}.Run(t, "--version")
+	node.Bench(t, version, networks, trials[0], trials[1])
+}
