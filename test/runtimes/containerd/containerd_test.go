@@ -28,15 +28,16 @@ const (
 	image     = "answer:1"
 	imageName = "docker.io/library/" + image
 
-	// state is where containerd keeps what is gone at boot. It is here and not in the test's folder because a socket's path has to be
-	// short; /run is the private host's.
-	state = "/run/containerd"
+	// folder is where containerd keeps everything. It is not in the test's because a socket's path has to be short, and because /run, which
+	// is the private host's, is in memory: containerd copies the image for each pod.
+	folder = "/run/containerd"
+	socket = folder + "/containerd.sock"
 )
 
 // patience is how long a call may take on a machine that others use as well.
 const patience = 2 * time.Minute
 
-// A containerd is an installation of its own, and the client of its CRI plugin. What it keeps over a restart is in a folder of the test.
+// A containerd is an installation of its own, and the client of its CRI plugin.
 type containerd struct {
 	cri.RuntimeServiceClient
 	config string // path of its configuration
@@ -76,9 +77,9 @@ SystemdCgroup = false
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = %q
 conf_dir = %q
-`, filepath.Join(dir, "root"), state, c.socket(), imageName, plugins.Dir, filepath.Join(dir, "net.d")))
+`, filepath.Join(folder, "root"), filepath.Join(folder, "state"), socket, imageName, plugins.Dir, filepath.Join(dir, "net.d")))
 
-	conn, err := grpc.NewClient("unix://"+c.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithConnectParams(promptly))
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithConnectParams(promptly))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,12 +87,10 @@ conf_dir = %q
 	c.RuntimeServiceClient = cri.NewRuntimeServiceClient(conn)
 	t.Cleanup(func() { c.uninstall(t) })
 	c.start(t)
-	ctr := node.Runtime{Args: []string{"ctr", "--address", c.socket(), "--namespace", "k8s.io"}}
+	ctr := node.Runtime{Args: []string{"ctr", "--address", socket, "--namespace", "k8s.io"}}
 	ctr.Run(t, "images", "import", "--snapshotter", "native", node.Image(t, image))
 	return c
 }
-
-func (c *containerd) socket() string { return filepath.Join(state, "containerd.sock") }
 
 func write(t testing.TB, path, content string) {
 	t.Helper()
@@ -175,7 +174,7 @@ func (c *containerd) uninstall(t testing.TB) {
 			}
 		}
 	}
-	if err := os.RemoveAll(state); err != nil {
+	if err := os.RemoveAll(folder); err != nil {
 		t.Error(err)
 	}
 }
