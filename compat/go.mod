@@ -8,4 +8,11 @@ require (
 	go.opentelemetry.io/otel/trace v1.35.0
 )
 
+require (
+	github.com/godbus/dbus/v5 v5.2.4 // indirect
+	github.com/vishvananda/netlink v1.3.1 // indirect
+	github.com/vishvananda/netns v0.0.5 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
 replace github.com/plumb-cni/plumb => ../

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/plumb-cni/plumb/inprocess"
 	"github.com/plumb-cni/plumb/runtime"
 	"github.com/plumb-cni/plumb/test/host"
 
@@ -34,21 +35,29 @@ func (x traced) ExecPlugin(ctx context.Context, path string, stdin []byte, envir
 	return x.Exec.ExecPlugin(ctx, path, stdin, environ)
 }
 
-// Networks are the same whichever way plugins are called: by a process for each, by an Exec that the program brings, or by an invoker of plumb's.
+// Networks are the same whichever way plugins are called: by a process for each, by an
+// Exec that the program brings, or by an invoker of plumb's, of which one needs no process.
 func TestExecs(t *testing.T) {
 	internet := host.Internet(t)
 	var calls []string
+	linked := inprocess.New(inprocess.Options{})
+	t.Cleanup(func() { linked.Close() })
 	for name, exec := range map[string]invoke.Exec{
-		"default": nil,
-		"own":     traced{&invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: os.Stderr}}, &calls},
-		"invoker": invoke.ExecBy(&runtime.Exec{}),
+		"default":   nil,
+		"own":       traced{&invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: os.Stderr}}, &calls},
+		"invoker":   invoke.ExecBy(&runtime.Exec{}),
+		"inprocess": invoke.ExecBy(linked),
 	} {
 		t.Run(name, func(t *testing.T) {
 			list, err := libcni.ConfListFromBytes([]byte(web))
 			if err != nil {
 				t.Fatal(err)
 			}
-			networks := libcni.NewCNIConfigWithCacheDir([]string{host.Bin(t)}, t.TempDir(), exec)
+			bin := host.Bin(t)
+			if name == "inprocess" {
+				bin = t.TempDir() // there is nothing to execute
+			}
+			networks := libcni.NewCNIConfigWithCacheDir([]string{bin}, t.TempDir(), exec)
 			if capabilities, err := networks.ValidateNetworkList(t.Context(), list); err != nil || len(capabilities) != 1 {
 				t.Errorf("capabilities %q, %v", capabilities, err)
 			}
