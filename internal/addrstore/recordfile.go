@@ -11,6 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// DefaultDir is where the folders of networks are unless a configuration says
+// otherwise.
+const DefaultDir = "/var/lib/cni/networks"
+
+// Holder returns who holds an address of a network, without opening the store.
+// The error matches fs.ErrNotExist if nobody does.
+func Holder(dataDir, network string, a netip.Addr) (Record, error) {
+	data, err := readSmall(filepath.Join(dataDir, network, a.String()))
+	if err != nil {
+		return Record{}, err
+	}
+	r, err := ParseRecord(data)
+	if errors.Is(err, errTorn) { // nobody has got it
+		err = fs.ErrNotExist
+	}
+	return r, err
+}
+
 // An entry is an address that has a file. err is what is wrong with its record:
 // nil, errTorn or errForeign.
 type entry struct {

@@ -54,6 +54,13 @@ func (t *Tx) AppendRule(r Rule) { t.newRule(r, unix.NLM_F_CREATE|unix.NLM_F_APPE
 // InsertRule adds a rule before the others of its chain.
 func (t *Tx) InsertRule(r Rule) { t.newRule(r, unix.NLM_F_CREATE, 0) }
 
+// Told makes Commit tell the handle that the rule which was added last has got.
+func (t *Tx) Told(handle *uint64) {
+	last := &t.ops[len(t.ops)-1]
+	last.flags |= unix.NLM_F_ECHO
+	last.told = func(m message) { *handle = decodeRule(m, Table{}).Handle }
+}
+
 // InsertBefore adds a rule before another of its chain, which was read.
 func (t *Tx) InsertBefore(next, r Rule) { t.newRule(r, unix.NLM_F_CREATE, next.Handle) }
 

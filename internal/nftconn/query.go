@@ -1,6 +1,8 @@
 package nftconn
 
 import (
+	"fmt"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -159,6 +161,34 @@ func (q *RulesQuery) list(e *encoder, seq uint32) bool {
 }
 
 func (q *RulesQuery) listed(m message) { q.Rules = append(q.Rules, decodeRule(m, q.Table)) }
+
+// RuleQuery asks for the rule of a handle.
+type RuleQuery struct {
+	single
+	Table  Table
+	Chain  string
+	Handle uint64
+
+	Rule *Rule // nil if there is none
+}
+
+func (q *RuleQuery) object() string {
+	return fmt.Sprintf("%s %s handle %d", q.Table, q.Chain, q.Handle)
+}
+
+func (q *RuleQuery) get(e *encoder, seq uint32) bool {
+	e.message(nftMsg(unix.NFT_MSG_GETRULE), 0, seq, q.Table.Family, 0, func() {
+		e.str(unix.NFTA_RULE_TABLE, q.Table.Name)
+		e.str(unix.NFTA_RULE_CHAIN, q.Chain)
+		e.u64(unix.NFTA_RULE_HANDLE, q.Handle)
+	})
+	return true
+}
+
+func (q *RuleQuery) found(m message) {
+	r := decodeRule(m, q.Table)
+	q.Rule = &r
+}
 
 func decodeRule(m message, t Table) Rule {
 	r := Rule{Table: t}

@@ -63,18 +63,19 @@ type Type uint8
 
 // Types.
 const (
-	IPv4Addr  Type = 7
-	IPv6Addr  Type = 8
-	EtherAddr Type = 9
-	Protocol  Type = 12 // of the transport layer, a byte
-	Service   Type = 13 // a port, two bytes
-	IfName    Type = 41 // an interface's name, see InterfaceKey
+	IPv4Addr   Type = 7
+	IPv6Addr   Type = 8
+	EtherAddr  Type = 9
+	Protocol   Type = 12 // of the transport layer, a byte
+	Service    Type = 13 // a port, two bytes
+	PacketMark Type = 19 // a number of four bytes
+	IfName     Type = 41 // an interface's name, see InterfaceKey
 )
 
 // size is a value's length in bytes.
 func (t Type) size() int {
 	switch t {
-	case IPv4Addr:
+	case IPv4Addr, PacketMark:
 		return 4
 	case IPv6Addr:
 		return 16

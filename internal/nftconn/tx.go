@@ -22,6 +22,7 @@ type op struct {
 	kind, flags uint16
 	family      Family
 	body        func(*encoder)
+	told        func(message) // takes what became of it, if that is asked for
 }
 
 // Guard makes the transaction fail with ErrChanged unless the ruleset's
@@ -32,7 +33,7 @@ func (t *Tx) Guard(g Generation) { t.guard = g }
 func (t *Tx) Empty() bool { return len(t.ops) == 0 }
 
 func (t *Tx) add(name, object string, kind, flags uint16, family Family, body func(*encoder)) {
-	t.ops = append(t.ops, op{name, object, nftMsg(kind), flags, family, body})
+	t.ops = append(t.ops, op{op: name, object: object, kind: nftMsg(kind), flags: flags, family: family, body: body})
 }
 
 // AddTable makes a table, and wakes it if it is dormant.
@@ -200,6 +201,9 @@ func (c *Conn) Commit(ctx context.Context, t *Tx) error {
 	var failed error
 	err := c.sock.exchange(e.buf, begin, func(m message) bool {
 		if m.kind != unix.NLMSG_ERROR {
+			if i := int(m.seq - begin - 1); i >= 0 && i < len(t.ops) && t.ops[i].told != nil && m.kind == t.ops[i].kind {
+				t.ops[i].told(m)
+			}
 			return false
 		}
 		errno, text := m.status()

@@ -6,13 +6,14 @@ import (
 	"path/filepath"
 
 	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/addrstore"
 	"github.com/plumb-cni/plumb/ipam"
 	"github.com/plumb-cni/plumb/plugin"
 )
 
 // DefaultDataDir is where addresses are kept unless the key dataDir says
 // otherwise.
-const DefaultDataDir = "/var/lib/cni/networks"
+const DefaultDataDir = addrstore.DefaultDir
 
 // The section "ipam" of a configuration is read in parts: DEL and GC need one of
 // them alone, and before there were lists of ranges, one could stand in it.

@@ -126,6 +126,50 @@ func TestLateDel(t *testing.T) {
 	}
 }
 
+// A second DEL that comes late, with the result of long ago, leaves the rules of
+// the reference's container that has the address by now: host-local tells.
+func TestLateDelOfReferences(t *testing.T) {
+	reference := host.Reference(t)
+	network := `{"cniVersion":"1.0.0","name":"late","type":"bridge","bridge":"br72","ipam":{"type":"host-local",
+		"ranges":[[{"subnet":"10.72.0.0/24","rangeStart":"10.72.0.2","rangeEnd":"10.72.0.2"}],[{"subnet":"fd00:72::/64","rangeStart":"fd00:72::2","rangeEnd":"fd00:72::2"}]]}}`
+	t.Cleanup(func() { host.Try("ip", "link", "del", "br72") }) //nolint:errcheck // there may be none
+	for _, backend := range []string{"", "iptables"} {
+		for _, first := range []bool{false, true} { // whether it is the first DEL that comes late
+			t.Run(fmt.Sprint(backend, " ", first), func(t *testing.T) {
+				wipe(t)
+				old := attach.New(t, network, "old")
+				old.Add(t)
+				late := old.Then(t, `{"cniVersion":"1.0.0","name":"late","type":"firewall","backend":"`+backend+`"}`)
+				late.Add(t)
+				if !first {
+					late.Del(t)
+				}
+				old.Del(t)
+
+				next := attach.New(t, network, "next")
+				next.Bin = reference
+				next.Add(t)
+				theirs := next.Then(t, `{"cniVersion":"1.0.0","name":"late","type":"firewall","backend":"`+backend+`"}`)
+				theirs.Bin = reference
+				theirs.Add(t)
+				theirs.Check(t)
+
+				late.Del(t)
+				theirs.Check(t)
+				for _, line := range mentions(t, "/old/") {
+					t.Errorf("left: %s", line)
+				}
+				theirs.Bin = host.Bin(t)
+				theirs.Del(t) // ours deletes what the reference has made
+				if lines := mentions(t, "10.72.0.2/32", "fd00:72::2/128"); lines != nil {
+					t.Errorf("left: %q", lines)
+				}
+				next.Del(t)
+			})
+		}
+	}
+}
+
 func TestGC(t *testing.T) {
 	for _, backend := range []string{"", "nftables"} {
 		for _, record := range []bool{true, false} {

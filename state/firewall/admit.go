@@ -22,7 +22,7 @@ func (a Admission) serves(f *filter) bool {
 // one transaction, and returns those for which something was missing.
 func (a Admission) ensureNFT(ctx context.Context, c *nftconn.Conn, b Backend, alive func(tag string) (bool, error)) (added []netip.Addr, err error) {
 	err = nftconn.Retry(ctx, func() error {
-		v, err := look(ctx, c, a.addresses(), a.adminChain())
+		v, err := look(ctx, c, a.addresses(), a.adminChain(), false)
 		if err != nil {
 			return err
 		}
@@ -30,7 +30,10 @@ func (a Admission) ensureNFT(ctx context.Context, c *nftconn.Conn, b Backend, al
 		if tx, added, err = a.plan(v, b, alive); err != nil {
 			return err
 		}
-		return c.CommitInto(ctx, &v.own.found, tx)
+		if err := c.CommitInto(ctx, &v.own.found, tx); err != nil {
+			return err
+		}
+		return v.remember(ctx, c, a.Owner.Tag())
 	})
 	if err != nil {
 		return nil, err
@@ -100,7 +103,7 @@ func (a Admission) plan(v *view, b Backend, alive func(tag string) (bool, error)
 		if change.guarded() {
 			tx.Guard(v.gen)
 		}
-		change.into(tx, x.family)
+		change.into(tx, x)
 		for _, addr := range missing {
 			add(addr)
 		}
@@ -127,7 +130,7 @@ func refuseAlive(e *nftconn.Element, tag string, alive func(tag string) (bool, e
 
 // diffNFT compares with what ensureNFT makes.
 func (a Admission) diffNFT(ctx context.Context, r nftconn.Reader, b Backend) (drifts []state.Drift, err error) {
-	v, err := look(ctx, r, a.addresses(), a.adminChain())
+	v, err := look(ctx, r, a.addresses(), a.adminChain(), true)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +191,7 @@ func Available(ctx context.Context, r state.Reader, backend Backend) error {
 	if err != nil {
 		return err
 	}
-	v, err := look(ctx, conn, nil, DefaultAdminChain)
+	v, err := look(ctx, conn, nil, "", false)
 	if errors.Is(err, nftconn.ErrUnsupported) {
 		if b == IPTables {
 			err = iptables.Installed(nftconn.IPv4)

@@ -276,7 +276,7 @@ func (i Isolation) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, err
 			if !c.empty() {
 				tx.Guard(gen)
 			}
-			c.into(&tx, x.family)
+			c.into(&tx, x)
 		}
 		return conn.Commit(ctx, &tx)
 	})

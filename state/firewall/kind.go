@@ -3,9 +3,11 @@ package firewall
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/netip"
 	"slices"
 
+	"github.com/plumb-cni/plumb/internal/addrstore"
 	"github.com/plumb-cni/plumb/internal/nftconn"
 	"github.com/plumb-cni/plumb/state"
 )
@@ -21,7 +23,7 @@ func (Kind) Kind() string { return kindName }
 
 // Remove removes what admits the addresses of a key. Rules of iptables do not
 // tell whose they are: those of an address are removed unless plumb has admitted
-// it for somebody else since.
+// it for somebody else since, or host-local has given it to another container.
 func (Kind) Remove(ctx context.Context, k *state.Kernel, obj state.Object, _ state.Owner) error {
 	tag, zone, addrs, err := parseKey(obj.Key.Name)
 	if err != nil {
@@ -62,29 +64,92 @@ func (m removal) removeNFT(ctx context.Context, c *nftconn.Conn) (mine []netip.A
 				return err
 			}
 		}
-		v, err := look(ctx, c, addrs, DefaultAdminChain)
+		v, err := look(ctx, c, addrs, "", false)
+		if err != nil {
+			return err
+		}
+		if mine, err = m.mine(v, addrs); err == nil && v.unnoted(mine) {
+			if v, err = look(ctx, c, addrs, "", true); err == nil {
+				mine, err = m.mine(v, addrs)
+			}
+		}
 		if err != nil {
 			return err
 		}
 		var tx nftconn.Tx
 		tx.Guard(v.gen) // an address may get a new owner at any time
-		elements := append(v.own.entries, v.admitted...)
-		mine = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return m.others(a, elements) })
-		for _, f := range v.others {
-			elements = append(elements, f.entries...)
-		}
-		for _, q := range elements {
+		for _, q := range v.elements() {
 			if q.Element != nil && q.Element.Comment == m.tag {
 				tx.DeleteElements(q.Map, q.Key)
 			}
 		}
 		for _, x := range v.xt {
 			change := x.expel(ofFamily(x.family, mine))
-			change.into(&tx, x.family)
+			change.into(&tx, x)
 		}
 		return c.Commit(ctx, &tx)
 	})
 	return mine, err
+}
+
+// mine returns those of the addresses that are nobody else's.
+func (m removal) mine(v *view, addrs []netip.Addr) (mine []netip.Addr, err error) {
+	elements := slices.Concat(v.own.entries, v.admitted)
+	for _, a := range addrs {
+		if m.others(a, elements) {
+			continue
+		}
+		stranger, err := m.stranger(a)
+		if err != nil {
+			return nil, err
+		}
+		if !stranger {
+			mine = append(mine, a)
+		}
+	}
+	return mine, nil
+}
+
+// stranger tells whether another container holds an address by now, which the
+// reference may have attached: its rules are about the address and name nobody.
+// Host-local's record of the address says it, if that is in the default folder.
+// With another folder or IPAM plugin it can't be told.
+func (m removal) stranger(a netip.Addr) (bool, error) {
+	o, ok := state.ParseTag(m.tag)
+	if !ok {
+		return false, nil
+	}
+	holder, err := addrstore.Holder(addrstore.DefaultDir, o.Network, a)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && !state.Owner{Network: o.Network, ContainerID: holder.ContainerID, IfName: o.IfName}.Same(o), err
+}
+
+// elements returns those that the addresses have anywhere.
+func (v *view) elements() []*nftconn.ElementQuery {
+	elements := slices.Concat(v.own.entries, v.admitted)
+	for _, f := range v.others {
+		elements = append(elements, f.entries...)
+	}
+	for _, x := range v.xt {
+		for _, n := range x.notes {
+			elements = append(elements, &n.element)
+		}
+	}
+	return elements
+}
+
+// unnoted tells whether there may be rules of addresses that are not noted.
+func (v *view) unnoted(addrs []netip.Addr) bool {
+	for _, x := range v.xt {
+		for _, n := range x.notes {
+			if n.element.Element == nil && slices.Contains(addrs, n.addr) && slices.Contains(x.chains, cniForward) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // others tells whether an address is admitted for somebody else.

@@ -109,7 +109,7 @@ func (s Service) plan(ctx context.Context, r nftconn.Reader) (tx *nftconn.Tx, mi
 	for _, x := range tables {
 		c := s.change(x)
 		missing = append(missing, x.undone(c)...)
-		c.into(tx, x.family)
+		c.into(tx, x)
 	}
 	return tx, missing, nil
 }

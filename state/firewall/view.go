@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -18,8 +19,9 @@ type view struct {
 	xt       []*xtTable
 }
 
-// look reads it. The admin chain is that of iptables.
-func look(ctx context.Context, r nftconn.Reader, addrs []netip.Addr, admin string) (*view, error) {
+// look reads it. The admin chain is that of iptables, "" if it does not matter.
+// A thorough look finds rules for the addresses that are not noted.
+func look(ctx context.Context, r nftconn.Reader, addrs []netip.Addr, admin string, thorough bool) (*view, error) {
 	v := &view{own: newFilter(nftconn.Own(), addrs)}
 	queries := v.own.queries()
 	for _, a := range addrs {
@@ -34,7 +36,11 @@ func look(ctx context.Context, r nftconn.Reader, addrs []netip.Addr, admin strin
 	var finish []func()
 	for _, f := range families() {
 		x := &xtTable{family: f, variant: iptables.NFT}
-		more, done := x.queries(cniForward, admin)
+		more, done := x.queries(cniForward, cmp.Or(admin, DefaultAdminChain))
+		x.note(addrs, admin)
+		for _, n := range x.notes {
+			more = append(more, &n.element)
+		}
 		v.xt, queries, finish = append(v.xt, x), append(queries, more...), append(finish, done)
 	}
 	gen, err := r.Read(ctx, queries...)
@@ -49,6 +55,9 @@ func look(ctx context.Context, r nftconn.Reader, addrs []netip.Addr, admin strin
 		for _, c := range q.Chains {
 			v.sort(c, addrs)
 		}
+	}
+	if err := v.complete(ctx, r, thorough); err != nil {
+		return nil, err
 	}
 	return v, v.lookInto(ctx, r)
 }
@@ -103,7 +112,8 @@ func (v *view) lookInto(ctx context.Context, r nftconn.Reader) error {
 }
 
 // queries returns what reads chains of the table where iptables-nft keeps it,
-// besides FORWARD, and what takes the answers.
+// besides FORWARD, and what takes the answers. The rules of CNI-FORWARD are
+// left to complete.
 func (x *xtTable) queries(chains ...string) (queries []nftconn.Query, done func()) {
 	var found []*nftconn.ChainQuery
 	var rules []*nftconn.RulesQuery
@@ -111,7 +121,7 @@ func (x *xtTable) queries(chains ...string) (queries []nftconn.Query, done func(
 		c := &nftconn.ChainQuery{Table: filterOf(x.family), Name: name}
 		found, queries = append(found, c), append(queries, c)
 	}
-	for _, name := range []string{forwardChain, cniForward, stage1, stage2} {
+	for _, name := range []string{forwardChain, stage1, stage2} {
 		if name == forwardChain || slices.Contains(chains, name) {
 			r := &nftconn.RulesQuery{Table: filterOf(x.family), Chain: name}
 			rules, queries = append(rules, r), append(queries, r)

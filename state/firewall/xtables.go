@@ -257,6 +257,8 @@ type xtTable struct {
 	chains []string
 	rules  []nftconn.Rule // of all chains that matter
 	read   []xtRule       // the same, decoded when first asked for
+	notes  []*noted       // whose rules of CNI-FORWARD matter
+	made   []*madeRule    // by a change
 }
 
 func (x *xtTable) String() string {
@@ -327,8 +329,15 @@ func (c *xtChange) chain(x *xtTable, name string) {
 	}
 }
 
-// into writes the change for iptables-nft.
-func (c *xtChange) into(tx *nftconn.Tx, f nftconn.Family) {
+// into writes the change for iptables-nft, and makes the table know the handles
+// of the rules that it makes.
+func (c *xtChange) into(tx *nftconn.Tx, x *xtTable) {
+	f := x.family
+	made := func(r xtRule) {
+		m := &madeRule{rule: r}
+		x.made = append(x.made, m)
+		tx.Told(&m.handle)
+	}
 	if c.base {
 		tx.AddTable(filterOf(f))
 		tx.AddChain(nftconn.Chain{Table: filterOf(f), Name: forwardChain, Hook: &nftconn.Hook{Type: "filter", Point: nftconn.Forward}})
@@ -341,9 +350,11 @@ func (c *xtChange) into(tx *nftconn.Tx, f nftconn.Family) {
 	}
 	for _, r := range c.insert {
 		tx.InsertRule(r.rule(f))
+		made(r)
 	}
 	for _, r := range c.add {
 		tx.AppendRule(r.rule(f))
+		made(r)
 	}
 }
 
