@@ -114,6 +114,24 @@ func TestUpgraded(t *testing.T) {
 	nothing(t)
 }
 
+// A resolver that has done much has no more open than one that has done little,
+// and no less.
+func TestOften(t *testing.T) {
+	p := newPod(t, 60, 2, "p", "")
+	pid := resolver(t)
+	for range 300 {
+		p.Add(t)
+	}
+	p.Check(t)
+	p.knows(t, "p", p.v4, p.v6)
+	waitFor(t, "five sockets: its own and two for each address", func() bool {
+		return strings.TrimSpace(host.Run(t, "sh", "-c", fmt.Sprintf("ls -l /proc/%d/fd | grep -c socket:", pid))) == "5"
+	})
+	if now := resolver(t); now != pid {
+		t.Errorf("the resolver is %d, was %d", now, pid)
+	}
+}
+
 // Many containers that come and go at once have one resolver, and in the end
 // none.
 func TestAtOnce(t *testing.T) {

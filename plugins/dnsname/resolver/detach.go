@@ -21,6 +21,7 @@ func Detach(socket int) (*net.UnixListener, error) {
 		return nil, fmt.Errorf("%d is no descriptor", socket)
 	}
 	copied, err := net.FileListener(file) // which an exec closes
+	file.Close()                          // not by its finalizer, when the number is another's
 	if err != nil {
 		return nil, fmt.Errorf("descriptor %d: %w; the plugin dnsname starts the resolver", socket, err)
 	}

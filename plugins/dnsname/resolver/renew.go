@@ -27,9 +27,14 @@ func (r *Resolver) renew() {
 		return
 	}
 	defer file.Close()
-	socket := int(file.Fd())
-	if _, err := unix.FcntlInt(uintptr(socket), unix.F_SETFD, 0); err != nil {
+	conn, err := file.SyscallConn() // not Fd, which would have the listener wait in the kernel
+	if err != nil {
 		return
 	}
-	_ = unix.Exec(program, append([]string{program}, dnsname.Args(r.folder, socket)...), dnsname.Env()) // else the old one does
+	_ = conn.Control(func(socket uintptr) {
+		if _, err := unix.FcntlInt(socket, unix.F_SETFD, 0); err == nil {
+			// If it fails the old one does.
+			_ = unix.Exec(program, append([]string{program}, dnsname.Args(r.folder, int(socket))...), dnsname.Env())
+		}
+	})
 }
