@@ -79,14 +79,6 @@ func dockerConnectCommand(f *dockerFlags) *cobra.Command {
 			if w.Ports, err = docker.ParsePorts(publish); err != nil {
 				return fmt.Errorf("--publish: %w", err)
 			}
-			if w.IfName != "" {
-				if err := cni.ValidateIfName(w.IfName); err != nil {
-					return fmt.Errorf("--ifname: %w", err)
-				}
-			}
-			if err := w.Validate(); err != nil {
-				return err
-			}
 			ctx, stop := protocol.Signals(c.Context())
 			defer stop()
 			return f.withEngine(c, func(e *engine.Engine) error {
@@ -153,8 +145,7 @@ func dockerListCommand(f *dockerFlags) *cobra.Command {
 	return c
 }
 
-// listDocker returns the attachments of all containers, or of the one that has
-// this name or whose ID begins with it.
+// listDocker returns the attachments of a container, or of all without a name.
 func listDocker(a *docker.Attacher, name string) ([]dockerAttachment, error) {
 	ids, err := a.Records.Containers()
 	errs := []error{err}
@@ -163,7 +154,7 @@ func listDocker(a *docker.Attacher, name string) ([]dockerAttachment, error) {
 		records, err := a.Records.Of(id)
 		errs = append(errs, err)
 		for _, r := range records {
-			if name != r.Name && !strings.HasPrefix(r.ContainerID, name) {
+			if name != "" && !r.Is(name) {
 				continue
 			}
 			at := dockerAttachment{r.ContainerID, r.Name, r.Network, r.IfName, []string{}, r.NetNS, "attached"}

@@ -57,10 +57,11 @@ func (a *Attacher) Start(ctx context.Context, c *Container, netns string) (err e
 	}
 	var again []*Record
 	for _, r := range slices.Backward(old) {
-		if err := a.detach(ctx, r, r.Live); err != nil {
+		keep := r.Live && !slices.ContainsFunc(wants, func(w Want) bool { return w.Network == r.Network })
+		if err := a.detach(ctx, r, keep); err != nil {
 			return err
 		}
-		if r.Live && !slices.ContainsFunc(wants, func(w Want) bool { return w.Network == r.Network }) {
+		if keep {
 			again = append(again, r)
 		}
 	}
@@ -69,24 +70,34 @@ func (a *Attacher) Start(ctx context.Context, c *Container, netns string) (err e
 	if err != nil {
 		return err
 	}
-	var made []*Record
+	return a.attachAll(ctx, c, netns, plan)
+}
+
+// attachAll makes all of the attachments, or none.
+func (a *Attacher) attachAll(ctx context.Context, c *Container, netns string, plan []planned) error {
+	var err error
 	var dns cni.DNS
+	made := 0
 	for _, p := range plan {
-		result, err := a.attach(ctx, c, netns, p)
-		if err == nil {
-			made = append(made, p.record)
-			dns = mergeDNS(dns, result.DNS)
-			continue
+		var result *cni.Result
+		if result, err = a.attach(ctx, c, netns, p); err != nil {
+			break
 		}
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
-		defer cancel()
-		errs := []error{err}
-		for _, r := range slices.Backward(made) {
-			errs = append(errs, a.detach(undo, r, r.Live))
-		}
-		return errors.Join(errs...)
+		dns = mergeDNS(dns, result.DNS)
+		made++
 	}
-	return c.writeDNS(dns)
+	if err == nil {
+		if err = c.writeDNS(dns); err == nil {
+			return nil
+		}
+	}
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	errs := []error{err}
+	for _, p := range slices.Backward(plan[:made]) {
+		errs = append(errs, a.detach(undo, p.record, p.record.Live))
+	}
+	return errors.Join(errs...)
 }
 
 // undoTime is how long the undo of a start may take whose own time is over.
@@ -159,7 +170,7 @@ func (a *Attacher) Settle(ctx context.Context, c *Container, netns string, seen 
 // Connect attaches a running container to a network. It stays connected, over
 // restarts too, until Disconnect or until it is removed.
 func (a *Attacher) Connect(ctx context.Context, c *Container, netns string, w Want) (r *Record, result *cni.Result, err error) {
-	if err := c.ownNetwork(); err != nil {
+	if err := errors.Join(w.Validate(), c.ownNetwork()); err != nil {
 		return nil, nil, err
 	}
 	now, err := identify(netns)
@@ -193,6 +204,16 @@ func (a *Attacher) Connect(ctx context.Context, c *Container, netns string, w Wa
 		return nil, nil, err
 	}
 	taken := names(records)
+	wants, _ := c.Wants() // if its labels are wrong, it isn't attached by them
+	for _, other := range wants {
+		switch {
+		case other.Network == w.Network:
+		case other.IfName == w.IfName:
+			return nil, nil, fmt.Errorf("container %s: interface %s is that of network %q, by its label", c.Name, w.IfName, other.Network)
+		default:
+			taken[other.IfName] = true
+		}
+	}
 	if w.IfName == "" {
 		w.IfName = freeName(c.Interfaces, taken)
 	}

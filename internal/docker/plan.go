@@ -31,15 +31,7 @@ func (a *Attacher) plan(c *Container, wants []Want, again []*Record) ([]planned,
 	for _, w := range wants {
 		plan = append(plan, planned{record: &Record{Root: c.Root, ContainerID: c.ID, Name: c.Name, Want: w}})
 	}
-	taken := map[string]bool{}
-	for _, w := range wants {
-		taken[w.IfName] = true
-	}
 	for _, r := range again {
-		if taken[r.IfName] {
-			return nil, fmt.Errorf("container %s is to have interface %s on network %q, by its labels, and on network %q, which it was connected to",
-				c.Name, r.IfName, wants[slices.IndexFunc(wants, func(w Want) bool { return w.IfName == r.IfName })].Network, r.Network)
-		}
 		r.Name, r.restarted = c.Name, true
 		plan = append(plan, planned{record: r})
 	}

@@ -45,6 +45,12 @@ type Record struct {
 	restarted bool
 }
 
+// Is reports whether the record is of the container of that name, or whose ID
+// begins with it.
+func (r *Record) Is(name string) bool {
+	return r.Name == name || name != "" && strings.HasPrefix(r.ContainerID, name)
+}
+
 // Stale reports whether the attachment's namespace is gone.
 func (r *Record) Stale() bool {
 	now, err := identify(r.NetNS)

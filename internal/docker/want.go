@@ -64,27 +64,20 @@ func (c *Container) networks() ([]Want, error) {
 	known := map[string]bool{}
 	for _, item := range items(c.Labels[LabelNetworks]) {
 		name, ifName, given := strings.Cut(item, "@")
-		if err := cni.ValidateName(name); err != nil {
-			return nil, fmt.Errorf("label %s: %w", LabelNetworks, err)
+		w := Want{Network: name, IfName: ifName, MAC: c.Labels[LabelMAC+name], IPs: items(c.Labels[LabelIP+name])}
+		if err := w.Validate(); err != nil {
+			return nil, fmt.Errorf("labels plumb.*: %w", err)
 		}
-		if given {
-			if err := cni.ValidateIfName(ifName); err != nil {
-				return nil, fmt.Errorf("label %s: %w", LabelNetworks, err)
-			}
-			if taken[ifName] {
-				return nil, fmt.Errorf("label %s: interface %s twice", LabelNetworks, ifName)
-			}
-			taken[ifName] = true
+		if given && ifName == "" {
+			return nil, fmt.Errorf("label %s: network %s has no name of an interface behind @", LabelNetworks, name)
+		}
+		if taken[ifName] {
+			return nil, fmt.Errorf("label %s: interface %s twice", LabelNetworks, ifName)
 		}
 		if known[name] {
 			return nil, fmt.Errorf("label %s: network %s twice", LabelNetworks, name)
 		}
-		known[name] = true
-		w := Want{Network: name, IfName: ifName, MAC: c.Labels[LabelMAC+name]}
-		w.IPs = items(c.Labels[LabelIP+name])
-		if err := w.Validate(); err != nil {
-			return nil, err
-		}
+		known[name], taken[ifName] = true, given
 		wants = append(wants, w)
 	}
 	for label := range c.Labels {
@@ -103,8 +96,16 @@ func (c *Container) networks() ([]Want, error) {
 	return wants, nil
 }
 
-// Validate refuses addresses that are none.
+// Validate refuses names and addresses that are none.
 func (w Want) Validate() error {
+	if err := cni.ValidateName(w.Network); err != nil {
+		return err
+	}
+	if w.IfName != "" {
+		if err := cni.ValidateIfName(w.IfName); err != nil {
+			return fmt.Errorf("network %q: %w", w.Network, err)
+		}
+	}
 	for _, ip := range w.IPs {
 		if _, err := address(ip); err != nil {
 			return fmt.Errorf("network %q: address %q: %w", w.Network, ip, err)

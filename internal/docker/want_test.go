@@ -46,7 +46,7 @@ func TestWants(t *testing.T) {
 		"twice":             {c: Container{Labels: map[string]string{LabelNetworks: "a,a@eth5"}}, err: "network a twice"},
 		"interface twice":   {c: Container{Labels: map[string]string{LabelNetworks: "a@eth5,b@eth5"}}, err: "interface eth5 twice"},
 		"a path":            {c: Container{Labels: map[string]string{LabelNetworks: "../a"}}, err: `invalid network name "../a"`},
-		"empty interface":   {c: Container{Labels: map[string]string{LabelNetworks: "a@"}}, err: "CNI_IFNAME is missing"},
+		"empty interface":   {c: Container{Labels: map[string]string{LabelNetworks: "a@"}}, err: "no name of an interface"},
 		"other's address":   {c: Container{Labels: map[string]string{LabelNetworks: "a", LabelIP + "b": "10.0.0.1"}}, err: `network "b" is not in plumb.networks`},
 		"hardware address":  {c: Container{Labels: map[string]string{LabelNetworks: "a", LabelMAC + "a": "02:00:00:00:00:00:00:01"}}, err: "not a hardware address"},
 		"ports alone":       {c: Container{Labels: map[string]string{LabelPorts: "80:80"}}, err: "needs plumb.networks"},

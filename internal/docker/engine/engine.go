@@ -55,17 +55,37 @@ func (e *Engine) Connect(ctx context.Context, name string, w docker.Want) (*dock
 }
 
 // Disconnect takes a container out of a network, by one interface or, if that
-// is empty, by all.
+// is empty, by all. The container may be gone already.
 func (e *Engine) Disconnect(ctx context.Context, name, network, ifName string) error {
 	root, err := e.root(ctx)
 	if err != nil {
 		return err
 	}
 	s, err := e.inspect(ctx, root, name)
+	if errdefs.IsNotFound(err) {
+		if gone := e.recorded(root, name); gone != nil {
+			return e.attacher.Disconnect(ctx, gone, network, ifName)
+		}
+	}
 	if err != nil {
 		return err
 	}
 	return e.attacher.Disconnect(ctx, s.Container, network, ifName)
+}
+
+// recorded returns a container that the engine has no more as the records name
+// it, nil if they don't.
+func (e *Engine) recorded(root, name string) *docker.Container {
+	ids, _ := e.attacher.Records.Containers() // the engine's answer stands if they can't be read
+	for _, id := range ids {
+		records, _ := e.attacher.Records.Of(id)
+		for _, r := range records {
+			if r.Root == root && r.Is(name) {
+				return &docker.Container{ID: r.ContainerID, Name: r.Name}
+			}
+		}
+	}
+	return nil
 }
 
 // root returns the engine's data root, which tells the containers of several

@@ -3,6 +3,7 @@ package docker
 import (
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -112,6 +113,35 @@ func TestConnectFirst(t *testing.T) {
 	if out := d.Run(t, "exec", "c1", "ls", "/sys/class/net"); out != "lo" {
 		t.Errorf("after disconnect it starts with %s", out)
 	}
+}
+
+// TestLabelWins connects a container otherwise than its label says, which says it again at the next start.
+func TestLabelWins(t *testing.T) {
+	d := install(t)
+	before := host.Snapshot(t)
+	p := d.plumb(t)
+	d.run(t, "plumb", "c1", label("myptp"))
+	p.Run(t, "disconnect", "c1", "myptp")
+	if _, err := p.Try("connect", "c1", "backend", "--ifname", "eth0"); err == nil || !strings.Contains(err.Error(), `that of network "myptp", by its label`) {
+		t.Errorf("an interface that the label names: %v", err)
+	}
+	p.Run(t, "connect", "c1", "myptp", "--ifname", "other")
+	p.Run(t, "connect", "c1", "backend")
+	d.Run(t, "restart", "--time", "0", "c1")
+	var got []string
+	for _, at := range d.list(t) {
+		got = append(got, at.Network+" "+at.Interface+" "+at.State)
+	}
+	if want := []string{"myptp eth0 attached", "backend eth1 attached"}; !slices.Equal(got, want) {
+		t.Errorf("after a restart: %q, want %q", got, want)
+	}
+	d.Run(t, "rm", "--force", "c1")
+	// Nobody has said that it will not start again.
+	if list := d.list(t, "c1"); len(list) != 1 || list[0].State != "stopped" {
+		t.Errorf("of a container that is gone there is, without a watcher, %+v", list)
+	}
+	p.Run(t, "disconnect", "c1", "backend")
+	gone(t, before)
 }
 
 // TestRestart restarts containers in every way, attached by hooks and by the watcher.
@@ -235,6 +265,38 @@ func TestEngineKilled(t *testing.T) {
 	d.start(t)
 	node.Answers(t, outside, "tcp", host.Uplink4+":8081", "always")
 	d.Run(t, "rm", "--force", "hooked", "always", "watched")
+	gone(t, before)
+}
+
+// TestLiveRestore has an engine that leaves its containers running when it ends.
+func TestLiveRestore(t *testing.T) {
+	outside := host.Internet(t)
+	d := install(t)
+	before := host.Snapshot(t)
+	d.daemon.end(t, syscall.SIGTERM)
+	host.Run(t, "sed", "-i", `s|^{|{"live-restore":true,|`, d.dir+"/daemon.json")
+	d.start(t)
+	w := d.watch(t)
+	d.run(t, "plumb", "hooked", label("myptp"), "--publish", "8080:80")
+	d.run(t, "runc", "watched")
+	d.plumb(t).Run(t, "connect", "watched", "myptp")
+	for i, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		d.daemon.end(t, s)
+		node.Answers(t, outside, "tcp", host.Uplink4+":8080", "hooked")
+		d.start(t)
+		node.Eventually(t, func() error {
+			if n := strings.Count(w.said(), "following the engine"); n != i+2 {
+				return fmt.Errorf("the watcher has found the engine %d times", n)
+			}
+			return nil
+		})
+		node.Answers(t, outside, "tcp", host.Uplink4+":8080", "hooked")
+		host.Ping(t, d.sandbox(t, "watched"), host.Internet4)
+	}
+	if strings.Contains(w.said(), "container") {
+		t.Errorf("nothing has changed, and the watcher said\n%s", w.said())
+	}
+	d.Run(t, "rm", "--force", "hooked", "watched")
 	gone(t, before)
 }
 
