@@ -11,6 +11,7 @@ import (
 // TestBench times podman run and podman rm of a container.
 func TestBench(t *testing.T) {
 	host.Internet(t)
+	t.Cleanup(func() { host.Run(t, "nft", "flush", "ruleset") }) // the reference leaves its chains
 	networks := []string{"without a network", "on a bridge", "with two published ports"}
 	var trials []node.Trial
 	for n, plugins := range []node.Plugins{node.Reference(t), node.Ours(t)} {
