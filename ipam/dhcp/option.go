@@ -99,9 +99,9 @@ const optionHint = "an option is a name of dhcp-options(5), such as host-name, o
 
 // asked returns the options that are asked for: the subnet's mask and the
 // routers, as by the reference, and what tells of DNS, unless skipDefault is
-// set; and those of the configuration.
-func (s *section) asked() ([]uint8, error) {
-	codes := []uint8{1, 3, 6, 15, 119}
+// set; and those that the configuration names, which are also returned alone.
+func (s *section) asked() (codes, named []uint8, err error) {
+	codes = []uint8{1, 3, 6, 15, 119}
 	for _, r := range s.Request {
 		if r.SkipDefault {
 			codes = nil
@@ -113,13 +113,14 @@ func (s *section) asked() ([]uint8, error) {
 		}
 		code, err := r.Option.code()
 		if err != nil {
-			return nil, ipam.Invalid(fmt.Sprintf("ipam.request[%d].option", i), optionHint, "%w", err)
+			return nil, nil, ipam.Invalid(fmt.Sprintf("ipam.request[%d].option", i), optionHint, "%w", err)
 		}
+		named = append(named, code)
 		if !slices.Contains(codes, code) {
 			codes = append(codes, code)
 		}
 	}
-	return codes, nil
+	return codes, named, nil
 }
 
 // refused are options that are the protocol's own business.
@@ -166,8 +167,14 @@ func terms(r *plugin.Request, s *section) (wire.Terms, error) {
 	if t.MAC, err = mac(r, s); err != nil {
 		return t, err
 	}
-	if t.Ask, err = s.asked(); err != nil {
+	if t.Ask, t.Want, err = s.asked(); err != nil {
 		return t, err
+	}
+	var whole struct {
+		ACD bool `json:"acd"` // the interface plugin's
+	}
+	if err := json.Unmarshal(r.Config.Raw, &whole); err == nil { // what it can't be is for that plugin to say
+		t.Probe = whole.ACD
 	}
 	t.Provide, err = s.provided(r.Args)
 	return t, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/state/addr"
 )
 
 // errRefused means that the server says that the address is not ours.
@@ -48,11 +49,11 @@ func (c client4) message(kind dhcpv4.MessageType, mac net.HardwareAddr, broadcas
 	m.UpdateOption(dhcpv4.OptClientIdentifier(clientID(c.Owner)))
 	for _, o := range c.Terms.Provide {
 		// The client's identity is in every message, the rest where it asks.
-		if kind != dhcpv4.MessageTypeRelease || o.Code == dhcpv4.OptionClientIdentifier.Code() {
+		if !returns(kind) || o.Code == dhcpv4.OptionClientIdentifier.Code() {
 			m.UpdateOption(dhcpv4.OptGeneric(dhcpv4.GenericOptionCode(o.Code), o.Value))
 		}
 	}
-	if kind == dhcpv4.MessageTypeRelease {
+	if returns(kind) {
 		return m, nil
 	}
 	m.UpdateOption(dhcpv4.OptMaxMessageSize(maxMessage))
@@ -60,6 +61,11 @@ func (c client4) message(kind dhcpv4.MessageType, mac net.HardwareAddr, broadcas
 		m.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionParameterRequestList, c.Terms.Ask))
 	}
 	return m, nil
+}
+
+// returns tells whether a message gives an address back, and asks for nothing.
+func returns(kind dhcpv4.MessageType) bool {
+	return kind == dhcpv4.MessageTypeRelease || kind == dhcpv4.MessageTypeDecline
 }
 
 // A talk4 is an open port with which a client4 speaks.
@@ -145,9 +151,7 @@ func (c client4) acquire(ctx context.Context, p *port, hint netip.Addr) (*lease,
 	if hint.IsValid() {
 		discover.UpdateOption(dhcpv4.OptRequestedIPAddress(hint.AsSlice()))
 	}
-	offer, _, err := t.shout(ctx, discover, netip.IPv4Unspecified(), func(m *dhcpv4.DHCPv4) bool {
-		return m.MessageType() == dhcpv4.MessageTypeOffer && m.ServerIdentifier() != nil && usable(m.YourIPAddr)
-	})
+	offer, err := t.offer(ctx, discover)
 	if err != nil {
 		return nil, fmt.Errorf("no offer of a DHCP server: %w", err)
 	}
@@ -164,7 +168,66 @@ func (c client4) acquire(ctx context.Context, p *port, hint netip.Addr) (*lease,
 	if err != nil {
 		return nil, fmt.Errorf("the DHCP server %s does not confirm %s: %w", offer.ServerIdentifier(), offer.YourIPAddr, err)
 	}
+	if c.Terms.Probe {
+		if err := t.probe(ctx, l); err != nil {
+			return nil, err
+		}
+	}
 	return l, nil
+}
+
+// better is how long an offer is waited for that has more of the options that
+// the configuration names than the first one. Servers of one network answer
+// within milliseconds.
+const better = 250 * time.Millisecond
+
+// offer sends a DHCPDISCOVER and returns the first DHCPOFFER that has all options
+// which the configuration names, or else the best.
+func (t *talk4) offer(ctx context.Context, discover *dhcpv4.DHCPv4) (best *dhcpv4.DHCPv4, err error) {
+	whole, cancel := context.WithCancel(ctx)
+	defer cancel()
+	most := -1
+	_, _, err = t.shout(whole, discover, netip.IPv4Unspecified(), func(m *dhcpv4.DHCPv4) bool {
+		if m.MessageType() != dhcpv4.MessageTypeOffer || m.ServerIdentifier() == nil || !usable(m.YourIPAddr) {
+			return false
+		}
+		has := 0
+		for _, code := range t.Terms.Want {
+			if m.Options.Has(dhcpv4.GenericOptionCode(code)) {
+				has++
+			}
+		}
+		if best == nil {
+			time.AfterFunc(better, cancel)
+		}
+		if has > most {
+			best, most = m, has
+		}
+		return has == len(t.Terms.Want)
+	})
+	if best != nil && ctx.Err() == nil {
+		return best, nil
+	}
+	return nil, err
+}
+
+// probe declines an address that somebody on the network has (RFC 2131 section
+// 3.1 step 5). Its server gives it to nobody then for a while.
+func (t *talk4) probe(ctx context.Context, l *lease) error {
+	address := l.Address.Addr()
+	taken := addr.Unclaimed{NS: state.Sandbox, Link: t.port.Name, Addrs: []netip.Addr{address}}
+	_, err := taken.Ensure(ctx, t.port.kernel)
+	var failure *cni.Error
+	if !errors.As(err, &failure) || failure.Code != state.CodeConflict {
+		return err
+	}
+	decline, declineErr := t.message(dhcpv4.MessageTypeDecline, t.mac, false)
+	if declineErr != nil {
+		return errors.Join(err, declineErr)
+	}
+	decline.UpdateOption(dhcpv4.OptRequestedIPAddress(address.AsSlice()))
+	decline.UpdateOption(dhcpv4.OptServerIdentifier(l.Server))
+	return errors.Join(err, t.packets.send(netip.IPv4Unspecified(), broadcast4(), everyone(), decline.ToBytes()))
 }
 
 // reboot asks for an address that the client knows to be its own, of which it

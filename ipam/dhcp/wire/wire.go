@@ -47,11 +47,16 @@ type Terms struct {
 	IPv4 bool `json:"ipv4"`
 	IPv6 bool `json:"ipv6"`
 
+	// Probe says that an IPv4 address is declined if somebody on the network
+	// has it.
+	Probe bool `json:"probe,omitempty"`
+
 	// MAC is the hardware address that servers are told, nil for the
 	// interface's.
 	MAC net.HardwareAddr `json:"mac,omitempty"`
 
 	Ask     []uint8  `json:"ask,omitempty"`     // codes of the options that are asked for
+	Want    []uint8  `json:"want,omitempty"`    // those of them that the configuration names
 	Provide []Option `json:"provide,omitempty"` // options that are sent
 }
 
