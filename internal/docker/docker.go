@@ -232,15 +232,15 @@ func (a *Attacher) Connect(ctx context.Context, c *Container, netns string, w Wa
 	return p.record, result, nil
 }
 
-// Disconnect takes a container out of a network, by one interface or, if that
-// is empty, by all. The error matches ErrNotConnected if it isn't there.
-func (a *Attacher) Disconnect(ctx context.Context, c *Container, network, ifName string) (err error) {
-	unlock, err := a.Records.Lock(ctx, c.ID)
+// Disconnect takes a container, of which the name is for messages, out of a
+// network, by one interface or, if that is empty, by all. The error matches ErrNotConnected if it isn't there.
+func (a *Attacher) Disconnect(ctx context.Context, id, name, network, ifName string) (err error) {
+	unlock, err := a.Records.Lock(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	records, err := a.Records.whole(c.ID)
+	records, err := a.Records.whole(id)
 	errs := []error{err}
 	found := false
 	var others []string
@@ -253,7 +253,7 @@ func (a *Attacher) Disconnect(ctx context.Context, c *Container, network, ifName
 		}
 	}
 	if !found {
-		errs = append(errs, fmt.Errorf("container %s, network %q: %w; it is connected to %q", c.Name, network, ErrNotConnected, others))
+		errs = append(errs, fmt.Errorf("container %s, network %q: %w; it is connected to %q", name, network, ErrNotConnected, others))
 	}
 	return errors.Join(errs...)
 }

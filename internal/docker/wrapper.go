@@ -84,7 +84,7 @@ func (w *Wrapper) hook(what string, about ...string) hook {
 	return hook{Path: w.Self, Args: append(args, about...), Env: w.HookEnv}
 }
 
-// annotate has annotations of the bundle, which engines pass on since Docker 23,
+// annotate has annotations of the bundle, which newer engines than 20.10 pass on,
 // stand before labels of the same names.
 func (c *Container) annotate(annotations map[string]string) {
 	for key, value := range annotations {
@@ -143,7 +143,7 @@ func (s *HookState) Container(dir string) (*Container, error) {
 
 // NetNS returns the path of the container's namespace: where the engine has
 // mounted it, which outlives the container's processes, or that of its first
-// process. Docker mounts before this hook until version 25, and after it since.
+// process. Docker 20.10 has mounted it before this hook; newer engines do so after it.
 func (s *HookState) NetNS(keysDir string) (string, error) {
 	path := fmt.Sprintf("/proc/%d/ns/net", s.PID)
 	ns, err := os.Stat(path)

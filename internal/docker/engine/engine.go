@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
@@ -44,14 +45,18 @@ func (e *Engine) Connect(ctx context.Context, name string, w docker.Want) (*dock
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := e.inspect(ctx, root, name)
+	s, err := e.inspect(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !s.running {
 		return nil, nil, fmt.Errorf("container %s isn't running; the label %s has it attached when it starts", name, docker.LabelNetworks)
 	}
-	return e.attacher.Connect(ctx, s.Container, s.netns, w)
+	c, err := s.container(root)
+	if err != nil {
+		return nil, nil, err
+	}
+	return e.attacher.Connect(ctx, c, s.netns, w)
 }
 
 // Disconnect takes a container out of a network, by one interface or, if that
@@ -61,27 +66,27 @@ func (e *Engine) Disconnect(ctx context.Context, name, network, ifName string) e
 	if err != nil {
 		return err
 	}
-	s, err := e.inspect(ctx, root, name)
+	s, err := e.inspect(ctx, name)
 	if errdefs.IsNotFound(err) {
 		if gone := e.recorded(root, name); gone != nil {
-			return e.attacher.Disconnect(ctx, gone, network, ifName)
+			return e.attacher.Disconnect(ctx, gone.ContainerID, gone.Name, network, ifName)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return e.attacher.Disconnect(ctx, s.Container, network, ifName)
+	return e.attacher.Disconnect(ctx, s.id, s.name, network, ifName)
 }
 
-// recorded returns a container that the engine has no more as the records name
-// it, nil if they don't.
-func (e *Engine) recorded(root, name string) *docker.Container {
+// recorded returns a record of a container that the engine has no more, nil if
+// there is none.
+func (e *Engine) recorded(root, name string) *docker.Record {
 	ids, _ := e.attacher.Records.Containers() // the engine's answer stands if they can't be read
 	for _, id := range ids {
 		records, _ := e.attacher.Records.Of(id)
 		for _, r := range records {
 			if r.Root == root && r.Is(name) {
-				return &docker.Container{ID: r.ContainerID, Name: r.Name}
+				return r
 			}
 		}
 	}
@@ -98,32 +103,34 @@ func (e *Engine) root(ctx context.Context) (string, error) {
 	return info.Info.DockerRootDir, nil
 }
 
-// A state is a container and whether it runs.
+// A state is what the engine says of a container.
 type state struct {
-	*docker.Container
-	running bool   // and is not about to restart
-	netns   string // where the engine has mounted its namespace, "" if it has none of its own
+	id, name string
+	running  bool   // and is not about to restart
+	netns    string // where the engine has mounted its namespace, "" if it has none of its own
 }
 
 // inspect asks the engine about a container. While one starts or ends, that
 // waits. The error is errdefs.IsNotFound if there is none.
-func (e *Engine) inspect(ctx context.Context, root, name string) (*state, error) {
+func (e *Engine) inspect(ctx context.Context, name string) (*state, error) {
 	answer, err := e.client.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
 	if err != nil {
 		return nil, err
 	}
-	c, err := docker.ReadContainer(filepath.Join(root, "containers", answer.Container.ID))
-	if err != nil {
-		return nil, err
+	c := answer.Container
+	s := &state{id: c.ID, name: strings.TrimPrefix(c.Name, "/")}
+	if c.State != nil {
+		s.running = c.State.Running && !c.State.Restarting
 	}
-	s := &state{Container: c}
-	if is := answer.Container.State; is != nil {
-		s.running = is.Running && !is.Restarting
-	}
-	if settings := answer.Container.NetworkSettings; settings != nil {
-		s.netns = settings.SandboxKey
+	if c.NetworkSettings != nil {
+		s.netns = c.NetworkSettings.SandboxKey
 	}
 	return s, nil
+}
+
+// container reads the files of a container that is there.
+func (s *state) container(root string) (*docker.Container, error) {
+	return docker.ReadContainer(filepath.Join(root, "containers", s.id))
 }
 
 // settle brings a container's attachments in line with what the engine says of
@@ -147,7 +154,7 @@ func (e *Engine) settle(ctx context.Context, root, id string, logf func(string, 
 	name := records[0].Name
 	// After the records were read, not before: what is attached meanwhile
 	// is not among them, and so is left alone.
-	s, err := e.inspect(ctx, root, id)
+	s, err := e.inspect(ctx, id)
 	switch {
 	case errdefs.IsNotFound(err):
 		if err := e.attacher.Stop(ctx, id, true); err != nil {
@@ -157,7 +164,11 @@ func (e *Engine) settle(ctx context.Context, root, id string, logf func(string, 
 	case err != nil:
 		return err
 	case s.running:
-		again, err := e.attacher.Settle(ctx, s.Container, s.netns, records)
+		c, err := s.container(root)
+		if err != nil {
+			return err
+		}
+		again, err := e.attacher.Settle(ctx, c, s.netns, records)
 		for _, network := range again {
 			logf("container %s was restarted: connected to %s again", name, network)
 		}
