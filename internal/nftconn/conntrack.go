@@ -70,7 +70,7 @@ func (c *Conn) FlushConntrack(ctx context.Context, addrs []netip.Addr) error {
 		v4, err = c.flushFlows(v4)
 		errs = append(errs, err)
 	}
-	errs = append(errs, c.deleteFlows(ctx, IPv4, v4), c.deleteFlows(ctx, IPv6, v6))
+	errs = append(errs, c.deleteFlows(ctx, slices.Concat(v4, v6)))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("flush conntrack of %v: %w", addrs, err)
 	}
@@ -139,29 +139,31 @@ func (f *flow) source(tuple uint16) netip.Addr {
 	return netip.Addr{}
 }
 
-// deleteFlows lists the connections of a family and deletes those of addresses
-// one by one.
-func (c *Conn) deleteFlows(ctx context.Context, family Family, addrs []netip.Addr) error {
-	if len(addrs) == 0 {
-		return nil
+// deleteFlows lists the connections and deletes those of addresses one by one.
+func (c *Conn) deleteFlows(ctx context.Context, addrs []netip.Addr) error {
+	var families []Family
+	for _, a := range addrs {
+		if f := FamilyOf(a); !slices.Contains(families, f) {
+			families = append(families, f)
+		}
 	}
-	flows, err := c.listFlows(ctx, family, nil, func(f *flow) bool {
+	flows, err := c.listFlows(ctx, families, nil, func(f *flow) bool {
 		return slices.Contains(addrs, f.source(ctaTupleOrig)) || slices.Contains(addrs, f.source(ctaTupleReply))
 	})
 	if err != nil {
 		return err
 	}
-	return c.deleteListed(family, flows)
+	return c.deleteListed(flows)
 }
 
 // deleteListed deletes connections that were listed.
-func (c *Conn) deleteListed(family Family, flows []flow) error {
+func (c *Conn) deleteListed(flows []flow) error {
 	const some = 64 // whose acknowledgements fit into the receive buffer
 	for part := range slices.Chunk(flows, some) {
 		var e encoder
 		first := c.sock.sequence(len(part))
 		for i, f := range part {
-			e.message(ctMsg(ctDelete), unix.NLM_F_ACK, first+uint32(i), family, 0, func() {
+			e.message(ctMsg(ctDelete), unix.NLM_F_ACK, first+uint32(i), FamilyOf(f.source(ctaTupleOrig)), 0, func() {
 				e.bytes(ctaTupleOrig|unix.NLA_F_NESTED, f[ctaTupleOrig])
 				for _, kind := range []uint16{ctaID, ctaZone} {
 					if f[kind] != nil {
@@ -186,60 +188,75 @@ func (c *Conn) deleteListed(family Family, flows []flow) error {
 	return nil
 }
 
-// hasFlows tells whether any connection is tracked. A listing goes through the
-// table of all namespaces, which takes some milliseconds even if there is none.
-func (c *Conn) hasFlows() (has bool, err error) {
+// countFlows tells how many connections of the namespace are tracked.
+func (c *Conn) countFlows() (n uint32, err error) {
 	var e encoder
 	seq := c.sock.sequence(1)
 	e.message(ctMsg(ctGetStats), 0, seq, 0, 0, nil)
 	err = c.sock.exchange(e.buf, seq, func(m message) bool {
 		for kind, b := range m.attributes() {
 			if m.kind != unix.NLMSG_ERROR && kind == ctaStatsEntries {
-				has = getU32(b) > 0
+				n = getU32(b)
 			}
 		}
 		return true
 	})
-	return has, err
+	return n, err
 }
 
-// listFlows returns the connections that are wanted of those that a filter of the
-// kernel's, nil for none, leaves.
-func (c *Conn) listFlows(ctx context.Context, family Family, filter func(*encoder), want func(*flow) bool) (flows []flow, err error) {
-	if err := ctx.Err(); err != nil {
+// fewFlows is the number of connections up to which those of both families are
+// listed at once, and unfiltered, since the kernel filters only one family's.
+// Each listing goes through the table of all namespaces, bucket by bucket, which
+// takes it some 10 ms (of 262144) however few connections there are; showing a
+// thousand takes one or two.
+const fewFlows = 4096
+
+// anyFamily asks for the connections of both.
+const anyFamily Family = unix.AF_UNSPEC
+
+// listFlows returns the connections of families that are wanted. filter is the
+// kernel's, nil for none; it may let others pass.
+func (c *Conn) listFlows(ctx context.Context, families []Family, filter func(*encoder), want func(*flow) bool) (flows []flow, err error) {
+	if err := ctx.Err(); err != nil || len(families) == 0 {
 		return nil, err
 	}
-	if has, err := c.hasFlows(); err != nil || !has {
+	n, err := c.countFlows()
+	if err != nil || n == 0 {
 		return nil, err
 	}
-	var e encoder
-	seq := c.sock.sequence(1)
-	e.message(ctMsg(ctGet), unix.NLM_F_DUMP, seq, family, 0, func() {
-		if filter != nil {
-			filter(&e)
-		}
-	})
-	var failed error
-	err = c.sock.exchange(e.buf, seq, func(m message) bool {
-		if m.kind == unix.NLMSG_ERROR || m.kind == unix.NLMSG_DONE {
-			if errno, text := m.status(); errno != 0 {
-				failed = &Error{Op: "list flows", Object: "of " + family.String(), Errno: errno, Text: text}
+	if len(families) > 1 && n <= fewFlows {
+		families, filter = []Family{anyFamily}, nil
+	}
+	var errs []error
+	for _, family := range families {
+		var e encoder
+		seq := c.sock.sequence(1)
+		e.message(ctMsg(ctGet), unix.NLM_F_DUMP, seq, family, 0, func() {
+			if filter != nil {
+				filter(&e)
 			}
-			return true
-		}
-		var f flow
-		for kind, b := range m.attributes() {
-			if int(kind) < len(f) {
-				f[kind] = b
+		})
+		errs = append(errs, c.sock.exchange(e.buf, seq, func(m message) bool {
+			if m.kind == unix.NLMSG_ERROR || m.kind == unix.NLMSG_DONE {
+				if errno, text := m.status(); errno != 0 {
+					errs = append(errs, &Error{Op: "list flows", Object: "of " + family.String(), Errno: errno, Text: text})
+				}
+				return true
 			}
-		}
-		if want(&f) {
-			for kind, b := range f {
-				f[kind] = getBytes(b)
+			var f flow
+			for kind, b := range m.attributes() {
+				if int(kind) < len(f) {
+					f[kind] = b
+				}
 			}
-			flows = append(flows, f)
-		}
-		return false
-	})
-	return flows, errors.Join(failed, err)
+			if want(&f) {
+				for kind, b := range f {
+					f[kind] = getBytes(b)
+				}
+				flows = append(flows, f)
+			}
+			return false
+		}))
+	}
+	return flows, errors.Join(errs...)
 }

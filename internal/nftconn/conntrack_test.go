@@ -53,8 +53,11 @@ func TestFlushConntrack(t *testing.T) {
 			return c.FlushConntrack(context.Background(), all)
 		}},
 		{"one by one", func(c *Conn) error {
-			return errors.Join(c.open(context.Background()), c.deleteFlows(context.Background(), IPv4, []netip.Addr{addrs[0].Unmap(), addrs[2]}),
-				c.deleteFlows(context.Background(), IPv6, addrs[1:2]))
+			return errors.Join(c.open(context.Background()), c.deleteFlows(context.Background(), []netip.Addr{addrs[0].Unmap(), addrs[2]}),
+				c.deleteFlows(context.Background(), addrs[1:2]))
+		}},
+		{"one by one, both families", func(c *Conn) error {
+			return errors.Join(c.open(context.Background()), c.deleteFlows(context.Background(), []netip.Addr{addrs[0].Unmap(), addrs[1], addrs[2]}))
 		}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -81,6 +84,51 @@ func TestFlushConntrack(t *testing.T) {
 			want := []string{"10.0.0.2>10.0.0.10 10.0.0.10>10.0.0.2", "10.0.0.7>10.0.0.2 10.0.0.2>10.0.0.7", "fd00::2>fd00::3 fd00::3>fd00::2"}
 			if got := append(flows(t, "ipv4"), flows(t, "ipv6")...); !slices.Equal(got, want) {
 				t.Errorf("left are %q", got)
+			}
+		})
+	}
+}
+
+// The families are listed together or, filtered by the kernel, one by one.
+func TestFlushFlows(t *testing.T) {
+	for name, listings := range map[string][][]Family{"together": {{IPv4, IPv6}}, "one by one": {{IPv4}, {IPv6}}} {
+		t.Run(name, func(t *testing.T) {
+			host.Run(t, "conntrack", "-F")
+			for _, f := range []struct{ protocol, src, dst, to, port string }{
+				{"udp", "192.0.2.1", "10.0.0.1", "10.0.0.9", "53"},
+				{"udp", "192.0.2.1", "10.0.0.1", "10.0.0.8", "54"}, // another port
+				{"udp", "192.0.2.2", "10.0.0.2", "10.0.0.9", "53"}, // another address
+				{"udp", "2001:db8::1", "fd00::1", "fd00::9", "53"},
+				{"udp", "2001:db8::2", "fd00::2", "fd00::9", "53"},
+			} {
+				host.Run(t, "conntrack", "-I", "-p", f.protocol, "-t", "60", "-s", f.src, "-d", f.dst, "-r", f.to, "-q", f.src,
+					"--sport", "1000", "--dport", f.port, "--reply-port-src", f.port, "--reply-port-dst", "1000")
+			}
+			// Of another protocol, to the same place.
+			host.Run(t, "conntrack", "-I", "-p", "tcp", "--state", "ESTABLISHED", "-t", "60", "-s", "192.0.2.1", "-d", "10.0.0.1", "-r", "10.0.0.9", "-q", "192.0.2.1",
+				"--sport", "1000", "--dport", "53", "--reply-port-src", "53", "--reply-port-dst", "1000")
+			c := dial(t)
+			var asked []string
+			for _, families := range listings {
+				err := c.FlushFlows(context.Background(), families, UDP, func(f Flow) bool {
+					asked = append(asked, f.To.String()+" "+f.Answerer.String())
+					return f.To.Port() == 53 && (f.To.Addr() == netip.MustParseAddr("10.0.0.1") || f.To.Addr() == netip.MustParseAddr("fd00::1"))
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			slices.Sort(asked)
+			want := []string{"10.0.0.1:53 10.0.0.9:53", "10.0.0.1:54 10.0.0.8:54", "10.0.0.2:53 10.0.0.9:53", "[fd00::1]:53 [fd00::9]:53", "[fd00::2]:53 [fd00::9]:53"}
+			if !slices.Equal(asked, want) {
+				t.Errorf("asked about %q, want %q", asked, want)
+			}
+			want = []string{"192.0.2.1>10.0.0.1 10.0.0.8>192.0.2.1", "192.0.2.2>10.0.0.2 10.0.0.9>192.0.2.2", "2001:db8::2>fd00::2 fd00::9>2001:db8::2"}
+			if got := append(flows(t, "ipv4"), flows(t, "ipv6")...); !slices.Equal(got, want) {
+				t.Errorf("left are %q, want %q", got, want)
+			}
+			if left := host.Run(t, "conntrack", "-L", "-p", "tcp"); !strings.Contains(left, "dst=10.0.0.1") {
+				t.Errorf("a flow of TCP is gone:\n%s", left)
 			}
 		})
 	}

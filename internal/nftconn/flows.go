@@ -31,15 +31,15 @@ type Flow struct {
 	Answerer netip.AddrPort
 }
 
-// FlushFlows makes the kernel forget the flows of a family and transport
+// FlushFlows makes the kernel forget the flows of families and of a transport
 // protocol for which a function says so. Without that, packets of a flow that
 // keeps coming would go on where they went before a translation was made or
 // removed.
 //
 // The kernel goes through all connections of the machine, but shows only those
-// of the protocol (from Linux 5.8 on). If there are none in the namespace, it
-// is not asked.
-func (c *Conn) FlushFlows(ctx context.Context, family Family, protocol uint8, forget func(Flow) bool) error {
+// of the protocol (from Linux 5.8 on) where there are many. If there are none in
+// the namespace, it is not asked.
+func (c *Conn) FlushFlows(ctx context.Context, families []Family, protocol uint8, forget func(Flow) bool) error {
 	if err := c.open(ctx); errors.Is(err, ErrUnsupported) {
 		return nil
 	} else if err != nil {
@@ -54,13 +54,13 @@ func (c *Conn) FlushFlows(ctx context.Context, family Family, protocol uint8, fo
 			e.bytes(ctaFilterReply, binary.NativeEndian.AppendUint32(nil, 0))
 		})
 	}
-	flows, err := c.listFlows(ctx, family, filter, func(f *flow) bool {
+	flows, err := c.listFlows(ctx, families, filter, func(f *flow) bool {
 		number, to := f.end(ctaTupleOrig, ctaIPv4Destination, ctaIPv6Destination, ctaProtoDestinationPort)
 		_, answerer := f.end(ctaTupleReply, ctaIPv4Source, ctaIPv6Source, ctaProtoSourcePort)
 		return number == protocol && forget(Flow{to, answerer})
 	})
 	if err == nil {
-		err = c.deleteListed(family, flows)
+		err = c.deleteListed(flows)
 	}
 	if err != nil {
 		return fmt.Errorf("flush conntrack: %w", err)

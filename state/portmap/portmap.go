@@ -327,29 +327,27 @@ func isLocal(k *state.Kernel, a netip.Addr) bool {
 
 // flushUDP ends the flows of UDP to ports of forwards that a function chooses.
 func flushUDP(ctx context.Context, c *nftconn.Conn, list []forward, choose func(forward, nftconn.Flow) bool) error {
-	for _, f := range families() {
-		ports := make(map[uint16][]forward)
-		for _, fwd := range list {
-			if fwd.protocol != nftconn.UDP || fwd.family() != f {
-				continue
-			}
-			for port := int(fwd.first); port <= int(fwd.last); port++ {
-				ports[uint16(port)] = append(ports[uint16(port)], fwd)
-			}
-		}
-		if len(ports) == 0 {
+	ports := make(map[uint16][]forward)
+	var of []nftconn.Family
+	for _, fwd := range list {
+		if fwd.protocol != nftconn.UDP {
 			continue
 		}
-		err := c.FlushFlows(ctx, f, nftconn.UDP, func(flow nftconn.Flow) bool {
-			return slices.ContainsFunc(ports[flow.To.Port()], func(fwd forward) bool {
-				return (fwd.host.IsUnspecified() || fwd.host == flow.To.Addr()) && choose(fwd, flow)
-			})
-		})
-		if err != nil {
-			return err
+		if f := fwd.family(); !slices.Contains(of, f) {
+			of = append(of, f)
+		}
+		for port := int(fwd.first); port <= int(fwd.last); port++ {
+			ports[uint16(port)] = append(ports[uint16(port)], fwd)
 		}
 	}
-	return nil
+	if len(of) == 0 {
+		return nil
+	}
+	return c.FlushFlows(ctx, of, nftconn.UDP, func(flow nftconn.Flow) bool {
+		return slices.ContainsFunc(ports[flow.To.Port()], func(fwd forward) bool {
+			return fwd.family() == nftconn.FamilyOf(flow.To.Addr()) && (fwd.host.IsUnspecified() || fwd.host == flow.To.Addr()) && choose(fwd, flow)
+		})
+	})
 }
 
 // Diff reports what is missing or different. An attachment that the reference
