@@ -41,17 +41,20 @@ func (c *call) serve(ctx context.Context, m *state.Machine, h *plugin.Host) {
 // stderrTail is how much of what a plugin has to say is in its error.
 const stderrTail = 2 << 10
 
-// failure is the error of the call, in the shape of an executed plugin's.
-func (c *call) failure() error {
+// failure is the error of the call.
+func (c *call) failure() error { return failure(c.plugin.Name(), &c.req, c.stderr.Bytes(), c.err) }
+
+// failure is the error of a call in the shape of an executed plugin's, with what
+// it said beside.
+func failure(plugin string, req *cni.Request, said []byte, err error) error {
 	var config struct {
 		Name string `json:"name"`
 	}
-	_ = json.Unmarshal(c.req.Config, &config) // the plugin has complained
-	said := c.stderr.Bytes()
+	_ = json.Unmarshal(req.Config, &config) // the plugin has complained
 	return &runtime.PluginError{
-		Plugin: c.plugin.Name(), Verb: c.req.Verb, Network: config.Name,
-		ContainerID: c.req.ContainerID, IfName: c.req.IfName,
+		Plugin: plugin, Verb: req.Verb, Network: config.Name,
+		ContainerID: req.ContainerID, IfName: req.IfName,
 		Stderr: strings.ToValidUTF8(string(bytes.TrimSpace(said[max(0, len(said)-stderrTail):])), "�"),
-		Err:    c.err,
+		Err:    err,
 	}
 }

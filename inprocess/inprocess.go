@@ -1,6 +1,7 @@
 package inprocess
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +13,12 @@ import (
 	"time"
 
 	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/fused"
 	"github.com/plumb-cni/plumb/internal/netns"
+	"github.com/plumb-cni/plumb/internal/programs"
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/plugins/all"
+	"github.com/plumb-cni/plumb/protocol"
 	"github.com/plumb-cni/plumb/runtime"
 	"github.com/plumb-cni/plumb/state"
 )
@@ -93,21 +97,27 @@ func (i *Invoker) Close() error {
 	return errors.Join(errs...)
 }
 
-// program is what the links to our plugins lead to.
-const program = "plumb-cni"
-
 // own reports whether a type means ours: the first file of that name on the path
-// is a link to our program, or there is none.
+// is a link to our program, of either sort, or there is none.
 func own(name string, path []string) bool {
 	file, err := runtime.Find(name, path)
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)
 	}
-	if target, err := os.Readlink(file); err != nil || filepath.Base(target) == program {
-		return err == nil
+	if target, err := os.Readlink(file); err != nil || filepath.Base(target) == programs.Plugins {
+		return err == nil || sameFile(file, filepath.Join(filepath.Dir(file), programs.Plugins))
 	}
 	target, err := filepath.EvalSymlinks(file)
-	return err == nil && filepath.Base(target) == program
+	return err == nil && filepath.Base(target) == programs.Plugins
+}
+
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(b)
+	return err == nil && os.SameFile(one, other)
 }
 
 // Versions returns the versions of the protocol that a plugin supports.
@@ -115,12 +125,23 @@ func (i *Invoker) Versions(ctx context.Context, name string, path []string) ([]c
 	if p, ok := i.plugins[name]; ok && own(name, path) {
 		return p.In(nil).Versions(), nil
 	}
+	if name == fused.Name && own(name, path) {
+		return fused.List{}.Versions(), nil
+	}
 	return i.options.Exec.Versions(ctx, name, path)
 }
 
 // Invoke calls a plugin. Errors are *runtime.PluginError, and for a plugin of
 // ours hold an *cni.Error, or else the cause of the context's end or ErrClosed.
 func (i *Invoker) Invoke(ctx context.Context, name string, req *cni.Request) (*cni.Result, error) {
+	if name == fused.Name && own(name, req.Path) {
+		var said bytes.Buffer
+		result, err := protocol.Answer(ctx, fused.List{Invoker: i}, req, "", &said)
+		if err != nil {
+			return nil, failure(name, req, said.Bytes(), err)
+		}
+		return result, nil
+	}
 	p, ok := i.plugins[name]
 	if !ok || !own(name, req.Path) {
 		return i.options.Exec.Invoke(ctx, name, req)

@@ -47,7 +47,7 @@ func (r *Runtime) Nested(ctx context.Context, call *cni.Request) (*cni.Result, e
 	case cni.VerbCheck:
 		return nil, n.check(ctx)
 	case cni.VerbDel:
-		return nil, n.del(ctx, outer.PrevResult)
+		return nil, n.del(ctx, list.Plugins, outer.PrevResult)
 	case cni.VerbGC:
 		return nil, n.gc(ctx)
 	case cni.VerbStatus:
@@ -105,11 +105,7 @@ func (n *nested) add(ctx context.Context) (*cni.Result, error) {
 			err = n.failed(n.list, plugin, n.call, errors.New("no result"))
 		}
 		if err != nil {
-			made := &nested{Runtime: n.Runtime, call: n.call, outer: n.outer, offered: n.offered}
-			list := *n.list
-			list.Plugins = n.list.Plugins[:i+1]
-			made.list = &list
-			return nil, errors.Join(err, made.del(context.WithoutCancel(ctx), result))
+			return nil, errors.Join(err, n.del(context.WithoutCancel(ctx), n.list.Plugins[:i+1], result))
 		}
 		result = next
 	}
@@ -125,14 +121,14 @@ func (n *nested) check(ctx context.Context) error {
 	return nil
 }
 
-// del calls every plugin, also when another fails.
-func (n *nested) del(ctx context.Context, prev *cni.Result) error {
+// del calls every one of some plugins, also when another fails.
+func (n *nested) del(ctx context.Context, plugins []*cni.Config, prev *cni.Result) error {
 	wait := func() error { return nil }
 	if c, ok := n.invoker().(Chainer); ok {
 		ctx, wait = c.Chain(ctx)
 	}
 	var errs []error
-	for _, plugin := range slices.Backward(n.list.Plugins) {
+	for _, plugin := range slices.Backward(plugins) {
 		_, err := n.invokeOne(ctx, cni.VerbDel, plugin, prev)
 		errs = append(errs, err)
 	}

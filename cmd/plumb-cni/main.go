@@ -19,6 +19,8 @@ import (
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/cnitool"
+	"github.com/plumb-cni/plumb/inprocess"
+	"github.com/plumb-cni/plumb/internal/fused"
 	"github.com/plumb-cni/plumb/internal/programs"
 	"github.com/plumb-cni/plumb/internal/verblog"
 	"github.com/plumb-cni/plumb/plugin"
@@ -54,7 +56,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "dhcp daemon:", becomeTool(append([]string{"dhcp-daemon"}, os.Args[2:]...)...))
 		os.Exit(1)
 	}
-	if name == "plumb" {
+	if name == fused.Name && os.Getenv("CNI_COMMAND") != "" {
+		serveList(about)
+	}
+	if name == fused.Name {
 		fmt.Fprintln(os.Stderr, "plumb:", becomeTool(os.Args[1:]...))
 		os.Exit(1)
 	}
@@ -93,7 +98,7 @@ func touch(room *[48 << 10]byte) { room[0]++ }
 // list prints the names that this program answers to, and that every installation
 // has.
 func list() {
-	fmt.Println("cnitool\nplumb")
+	fmt.Println("cnitool\n" + fused.Name)
 	for _, p := range all.Plugins() {
 		if !all.OnRequest(p.Name()) {
 			fmt.Println(p.Name())
@@ -144,6 +149,27 @@ func serve(p plugin.Plugin, about string) {
 		if err := verblog.Append(destination, *served); err != nil {
 			fmt.Fprintln(os.Stderr, "plumb:", err)
 		}
+	})
+}
+
+// serveList serves the call of this process with the list of plugins that its
+// configuration holds. Each of them has its line in the log.
+func serveList(about string) {
+	options := inprocess.Options{Exec: &runtime.Exec{Stderr: os.Stderr, Grace: time.Second}}
+	destination, err := verblog.Destination(os.Getenv("PLUMB_LOG"), settingsFile)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "plumb:", err)
+	}
+	if destination != "" {
+		options.Log = func(e plugin.Entry) {
+			if err := verblog.Append(destination, e); err != nil {
+				fmt.Fprintln(os.Stderr, "plumb:", err)
+			}
+		}
+	}
+	invoker := inprocess.New(options)
+	protocol.Main(fused.List{Invoker: invoker}, about, func(context.Context, *cni.Request, error) {
+		_ = invoker.Close() // the end of the process would wait for what this doesn't
 	})
 }
 

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/fused"
+)
+
+const fuseHelp = `Rewrites the configuration of a network so that all of its plugins are called in one process: a runtime that executes
+plugins waits for one in the place of one for each. Results, errors and capabilities are those of the plugins; what is
+attached already is checked and deleted as before, either way. Plugins of others in the list are executed as ever.
+
+NETWORK is a file, or the name of a network in the folder of configurations.`
+
+func fuseCommand() *cobra.Command {
+	var undo bool
+	var netDir string
+	c := &cobra.Command{
+		Use:   "fuse NETWORK",
+		Short: "Have all plugins of a network called in one process, or undo that",
+		Long:  fuseHelp,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			path, err := configurationFile(netDir, args[0])
+			if err != nil {
+				return err
+			}
+			rewrite := fused.Fuse
+			if undo {
+				rewrite = fused.Unfuse
+			}
+			return rewriteFile(path, rewrite, c.OutOrStdout())
+		},
+	}
+	c.Flags().BoolVar(&undo, "undo", false, "have each plugin called by itself again")
+	c.Flags().StringVar(&netDir, "netdir", defaultNetDir, "where network configurations are")
+	return c
+}
+
+// configurationFile returns the file that an argument means: itself, or the one
+// of a network of that name.
+func configurationFile(netDir, arg string) (string, error) {
+	if strings.Contains(arg, "/") || filepath.Ext(arg) != "" {
+		if _, err := os.Stat(arg); err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return arg, err
+		}
+	}
+	files, err := cni.ListFiles(netDir)
+	if err != nil {
+		return "", err
+	}
+	errs := []error{fmt.Errorf("there is no file %s and no network of that name in %s", arg, netDir)}
+	for _, file := range files {
+		list, err := cni.LoadList(file)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if list.Name == arg {
+			return file, nil
+		}
+	}
+	return "", errors.Join(errs...)
+}
+
+// rewriteFile changes a configuration in one piece: a runtime may be reading the
+// folder.
+func rewriteFile(path string, rewrite func([]byte) ([]byte, error), out io.Writer) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	compact, err := rewrite(old)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	var text bytes.Buffer
+	if err := json.Indent(&text, compact, "", "  "); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	text.WriteByte('\n')
+	// Runtimes read files by their extensions, and this one has none.
+	temp, err := os.CreateTemp(filepath.Dir(path), ".plumb-fuse-*")
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(text.Bytes())
+	err = errors.Join(err, temp.Chmod(info.Mode().Perm()), temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temp.Name()))
+	}
+	fmt.Fprintln(out, "rewrote", path)
+	return nil
+}
