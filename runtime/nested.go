@@ -20,7 +20,8 @@ import (
 // arguments, of which each plugin gets those that it declares, and the key args,
 // which each plugin gets that has none of its own.
 //
-// An ADD that fails deletes what it has made, as any plugin's does. Errors wrap
+// When a plugin fails to ADD, having undone what it did itself, those before it are
+// called with DEL, so that the whole leaves nothing either. Errors wrap
 // *PluginError when a plugin failed, and are those of [cni.ParseList] and
 // [cni.ParseConfig] for a configuration that can't be used.
 func (r *Runtime) Nested(ctx context.Context, call *cni.Request) (*cni.Result, error) {
@@ -105,7 +106,7 @@ func (n *nested) add(ctx context.Context) (*cni.Result, error) {
 			err = n.failed(n.list, plugin, n.call, errors.New("no result"))
 		}
 		if err != nil {
-			return nil, errors.Join(err, n.del(context.WithoutCancel(ctx), n.list.Plugins[:i+1], result))
+			return nil, errors.Join(err, n.del(context.WithoutCancel(ctx), n.list.Plugins[:i], result))
 		}
 		result = next
 	}

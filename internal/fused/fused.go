@@ -10,7 +10,9 @@ package fused
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
+	"strings"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/runtime"
@@ -30,7 +32,32 @@ func (List) Versions() []cni.Version { return cni.Versions() }
 
 // Handle calls the plugins of the list.
 func (l List) Handle(ctx context.Context, call *cni.Request) (*cni.Result, error) {
-	return (&runtime.Runtime{Path: call.Path, Invoker: l.Invoker}).Nested(ctx, call)
+	result, err := (&runtime.Runtime{Path: call.Path, Invoker: l.Invoker}).Nested(ctx, call)
+	return result, answer(err)
+}
+
+// answer is an error as the caller would have had it from the plugin at fault,
+// whose details say which that is.
+func answer(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var errs []error
+		for _, err := range joined.Unwrap() {
+			errs = append(errs, answer(err))
+		}
+		return errors.Join(errs...)
+	}
+	failed, ok := errors.AsType[*runtime.PluginError](err)
+	if !ok {
+		return err
+	}
+	said, ok := errors.AsType[*cni.Error](failed.Err)
+	if !ok {
+		return err
+	}
+	if by := "plugin " + failed.Plugin; !strings.Contains(said.Details, by) {
+		return said.WithDetails(strings.TrimSpace(said.Details + " (" + by + ")"))
+	}
+	return said
 }
 
 // Fuse returns the configuration of a list with all of its plugins in one. What
