@@ -156,9 +156,14 @@ func (a Admission) addresses() []netip.Addr {
 
 func families() []nftconn.Family { return []nftconn.Family{nftconn.IPv4, nftconn.IPv6} }
 
-// ofFamily returns those addresses that are of a family.
-func ofFamily(f nftconn.Family, addrs []netip.Addr) []netip.Addr {
-	return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return nftconn.FamilyOf(a) != f })
+// ofFamily returns those addresses that are of a family, nil if none are.
+func ofFamily(f nftconn.Family, addrs []netip.Addr) (list []netip.Addr) {
+	for _, a := range addrs {
+		if nftconn.FamilyOf(a) == f {
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // choose returns the back end that Auto means here, and firewalld if it is
