@@ -111,7 +111,7 @@ func (f forward) compare(o forward) int {
 
 // forwards returns what mappings become for a container's addresses, of each
 // family the first. Mappings for a family that the container lacks are none, and
-// those of every address are of ::1 only if that can be served. It fails if two
+// those of every address are of ::1 too if that is asked for. It fails if two
 // lead one port to two.
 func forwards(mappings []Mapping, addrs []netip.Prefix, loopback6 bool) ([]forward, error) {
 	var list, implied []forward

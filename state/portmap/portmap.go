@@ -123,7 +123,9 @@ func New(o state.Owner, mappings []Mapping, addrs []netip.Prefix, options Option
 		}
 	}
 	var err error
-	if p.forwards, err = forwards(mappings, p.addrs, options.SNAT && options.Loopback6); err != nil {
+	// A rule of iptables for every address leads ::1 as well; an element of nftables names one address or none.
+	implied := options.SNAT && options.Loopback6 && options.Backend != IPTables
+	if p.forwards, err = forwards(mappings, p.addrs, implied); err != nil {
 		return p, cni.Errorf(cni.CodeInvalidConfig, "portMappings: %w", err)
 	}
 	if options.Backend == IPTables {
@@ -156,7 +158,7 @@ func (p Portmap) Empty() bool { return len(p.forwards) == 0 }
 // loopback addresses, and connections from there are to be served.
 func (p Portmap) FromLoopback(f nftconn.Family) bool {
 	return p.SNAT && slices.ContainsFunc(p.forwards, func(fwd forward) bool {
-		return fwd.family() == f && (fwd.host.IsLoopback() || f == nftconn.IPv4 && fwd.host.IsUnspecified())
+		return fwd.family() == f && (fwd.host.IsLoopback() || fwd.host.IsUnspecified() && (f == nftconn.IPv4 || p.Loopback6))
 	})
 }
 
