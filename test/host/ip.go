@@ -133,38 +133,52 @@ func Addrs(t testing.TB, ns string) []Addr {
 	return addrs
 }
 
-// Settle waits until the links of a namespace have their carriers, and no address of it or of the host is tentative.
+// Settle waits until the links of a namespace have their carriers, and until, there and on the host, no address is tentative, bridges
+// know their state, and routes have noticed carriers. What never has a carrier, a tap device that no program has opened or a
+// bridge without such a port, is not waited for.
 func Settle(t testing.TB, ns string) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
-	wait := func(what string, unsettled func() (bool, any)) {
-		t.Helper()
-		for {
-			yet, state := unsettled()
-			if !yet {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: %+v", what, state)
-			}
-			time.Sleep(20 * time.Millisecond)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		yet := unsettled(t, "", false)
+		if yet == "" && ns != "" {
+			yet = unsettled(t, ns, true)
+		}
+		if yet == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(yet)
 		}
 	}
-	wait("a link has no carrier", func() (bool, any) {
-		links := Links(t, ns)
-		for _, l := range links {
-			if slices.Contains(l.Flags, "NO-CARRIER") {
-				return true, links
+}
+
+// unsettled tells what is still to come in a namespace, "" for nothing.
+func unsettled(t testing.TB, ns string, carriers bool) string {
+	t.Helper()
+	links := Links(t, ns)
+	for _, l := range links {
+		down := slices.Contains(l.Flags, "NO-CARRIER")
+		switch {
+		case down && carriers && l.Kind != "tun" && l.Kind != "bridge":
+			return fmt.Sprintf("link %s has no carrier", l.Name)
+		case l.Kind == "bridge" && l.State == "UNKNOWN" && slices.Contains(l.Flags, "LOWER_UP"):
+			return fmt.Sprintf("bridge %s doesn't know its state yet", l.Name)
+		}
+	}
+	noCarrier := func(dev string) bool { return slices.Contains(links[dev].Flags, "NO-CARRIER") }
+	for _, a := range Addrs(t, ns) {
+		if a.Tentative && !noCarrier(a.Dev) {
+			return fmt.Sprintf("address %s of %s is still tentative", a.Prefix, a.Dev)
+		}
+	}
+	for _, family := range []int{4, 6} {
+		for _, r := range Routes(t, ns, family) {
+			if slices.Contains(r.Flags, "linkdown") && !noCarrier(r.Dev) {
+				return fmt.Sprintf("the route to %s hasn't noticed the carrier of %s", r.Dst, r.Dev)
 			}
 		}
-		return false, nil
-	})
-	for _, in := range []string{"", ns} {
-		wait("addresses are still tentative", func() (bool, any) {
-			addrs := Addrs(t, in)
-			return slices.ContainsFunc(addrs, func(a Addr) bool { return a.Tentative }), addrs
-		})
 	}
+	return ""
 }
 
 // Routes returns routes of family 4 or 6. filter is what `ip route show` takes; without it, that is the main table.

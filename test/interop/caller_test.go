@@ -14,13 +14,24 @@ import (
 	"github.com/plumb-cni/plumb/runtime"
 )
 
-// An attachment is a container's interface.
-type attachment struct{ id, ns, ifName string }
+// An attachment is a container's interface, and what the runtime asks for it.
+type attachment struct {
+	id, ns, ifName string
+	ports          string // to be mapped, a JSON list; empty for none
+}
 
 // newAttachment makes a container whose ID is as long as runtimes' are.
 func newAttachment(t *testing.T, name, ifName string) attachment {
 	t.Helper()
-	return attachment{fmt.Sprintf("%x", sha256.Sum256([]byte(name))), container(t), ifName}
+	return attachment{id: fmt.Sprintf("%x", sha256.Sum256([]byte(name))), ns: container(t), ifName: ifName}
+}
+
+// capabilityArgs are what the runtime offers to plugins.
+func (at attachment) capabilityArgs() map[string]any {
+	if at.ports == "" {
+		return nil
+	}
+	return map[string]any{"portMappings": json.RawMessage(at.ports)}
 }
 
 // A caller runs lists of plugins, as a container runtime does.
@@ -88,7 +99,7 @@ func withList(list []byte, f func(*cni.List) error) error {
 }
 
 func (at attachment) plumb() runtime.Attachment {
-	return runtime.Attachment{ContainerID: at.id, NetNS: at.ns, IfName: at.ifName}
+	return runtime.Attachment{ContainerID: at.id, NetNS: at.ns, IfName: at.ifName, CapabilityArgs: at.capabilityArgs()}
 }
 
 // official is the CNI project's library, which containerd, podman and CRI-O
@@ -155,5 +166,5 @@ func withOfficial(list []byte, f func(*libcni.NetworkConfigList) error) error {
 }
 
 func (at attachment) official() *libcni.RuntimeConf {
-	return &libcni.RuntimeConf{ContainerID: at.id, NetNS: at.ns, IfName: at.ifName}
+	return &libcni.RuntimeConf{ContainerID: at.id, NetNS: at.ns, IfName: at.ifName, CapabilityArgs: at.capabilityArgs()}
 }

@@ -43,6 +43,9 @@ func (i implementation) add(t *testing.T, n network, at attachment) string {
 		if result != "" {
 			set["prevResult"] = json.RawMessage(result)
 		}
+		if at.ports != "" && p.Capabilities["portMappings"] {
+			set["runtimeConfig"] = at.capabilityArgs()
+		}
 		conf, err := cni.Derive(p.Raw, set)
 		if err != nil {
 			t.Fatal(err)

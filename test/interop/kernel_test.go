@@ -2,6 +2,7 @@ package interop
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -41,7 +42,7 @@ func kernelCases() []kernelCase {
 		{"ptp-static-nftables", network{plugin: "ptp", backend: "nftables", version: cni.V110, ipam: static}},
 		{"ptp-mtu-nftables", network{plugin: "ptp", family: dual, backend: "nftables", version: cni.V110, more: `,"mtu":1400`}},
 	}
-	cases = append(cases, deviceCases(static)...)
+	cases = slices.Concat(cases, deviceCases(static), bridgeCases(), tableCases(static), tuningCases(), portCases(), filterCases(), rateCases(), fullCases())
 	for _, plugin := range []string{"bridge", "ptp"} {
 		for _, backend := range reference.backends {
 			for _, f := range []family{v4, v6, dual} {
@@ -57,24 +58,21 @@ func kernelCases() []kernelCase {
 // of it, but for what differences.md lists.
 func TestKernelState(t *testing.T) {
 	list := listedDifferences(t, "state")
-	cases, ran := kernelCases(), 0
-	for _, c := range cases {
+	for _, c := range kernelCases() {
+		list.expect(c.name)
 		t.Run(c.name, func(t *testing.T) {
 			var facts [2][]string
 			for i, impl := range []implementation{reference, ours} {
 				c.fresh(t)
-				at := newAttachment(t, "c1", c.ifName())
+				at := c.attachment(t, "c1")
 				impl.add(t, c.network, at)
 				facts[i] = observe(t, at)
 				host.RemoveNetNS(t, at.ns)
 			}
 			list.judge(t, c.name, compare(facts[0], facts[1]))
-			ran++
 		})
 	}
-	if ran == len(cases) {
-		list.done(t)
-	}
+	list.done(t)
 	fresh(t)
 }
 
@@ -91,13 +89,12 @@ func TestResults(t *testing.T) {
 		{plugin: "ptp", family: v4},
 		{plugin: "ptp", family: v6},
 	}
-	cases, ran := 0, 0
 	for _, n := range networks {
 		for _, n.version = range cni.Versions() {
 			if n.plugin == l2.plugin && n.ipam == l2.ipam && !n.version.AtLeast(cni.V030) {
 				continue // the reference fails: those results have no place for interfaces
 			}
-			cases++
+			list.expect(n.String())
 			t.Run(n.String(), func(t *testing.T) {
 				var results [2][]string
 				for i, impl := range []implementation{reference, ours} {
@@ -106,13 +103,10 @@ func TestResults(t *testing.T) {
 					results[i] = resultFacts(t, impl.add(t, n, at), at)
 				}
 				list.judge(t, n.String(), compare(results[0], results[1]))
-				ran++
 			})
 		}
 	}
-	if ran == cases {
-		list.done(t)
-	}
+	list.done(t)
 	fresh(t)
 }
 

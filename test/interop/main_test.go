@@ -29,6 +29,12 @@ func fresh(t *testing.T) {
 	} {
 		sysctl(t, "", key, value)
 	}
+	// What a bridge forwards is no matter of iptables', whether the machine has loaded br_netfilter or not.
+	for _, key := range []string{"bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"} {
+		if _, err := os.Stat("/proc/sys/net/" + key); err == nil {
+			sysctl(t, "", key, "0")
+		}
+	}
 	quiet(t, "")
 	for _, dir := range []string{"/var/lib/cni", "/run/plumb"} {
 		entries, err := filepath.Glob(dir + "/*")

@@ -37,7 +37,11 @@ type network struct {
 	ipam    string // instead of the host-local of the family; "{}" is none
 
 	chain chain  // the plugins after it
-	setup string // a shell command that makes what has to be on the host
+	ports string // what the runtime asks plugins to map that are capable of it, a JSON list
+
+	needs  []string // features of the kernel, see host.Need
+	setup  string   // a shell command that makes what has to be on the host
+	inside string   // one that makes what has to be in the container
 }
 
 // A chain is what comes after the first plugin of a list.
@@ -57,13 +61,25 @@ func (n network) String() string {
 }
 
 // fresh brings the host back to what it was before any plugin ran, and makes what the network
-// needs there.
+// needs there. It skips the test where the kernel can't.
 func (n network) fresh(t *testing.T) {
 	t.Helper()
+	host.Need(t, n.needs...)
 	fresh(t)
 	if n.setup != "" {
 		host.Run(t, "sh", "-ec", n.setup)
 	}
+}
+
+// attachment makes a container with what the network needs in there.
+func (n network) attachment(t *testing.T, name string) attachment {
+	t.Helper()
+	at := newAttachment(t, name, n.ifName())
+	at.ports = n.ports
+	if n.inside != "" {
+		host.RunIn(t, at.ns, "sh", "-ec", n.inside)
+	}
+	return at
 }
 
 // single returns the configuration of the plugin alone.

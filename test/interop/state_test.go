@@ -20,13 +20,40 @@ func observe(t *testing.T, at attachment) []string {
 	host.Settle(t, at.ns)
 	facts := append(namespace(t, "host", ""), namespace(t, "container", at.ns)...)
 	for _, line := range host.Snapshot(t) {
-		switch kind, _, _ := strings.Cut(line, " "); kind {
-		case "link", "addr", "route", "rule", "sysctl": // namespace looks closer
-		default:
-			facts = append(facts, "host "+line)
+		kind, _, _ := strings.Cut(line, " ")
+		if slices.Contains([]string{"link", "addr", "route", "rule", "sysctl", "qdisc"}, kind) || ofIPTables.MatchString(line) {
+			continue // namespace looks closer, or iptables-save has
+		}
+		facts = append(facts, "host "+line)
+		if port := mapping(line); port != "" {
+			facts = append(facts, "host port "+port)
 		}
 	}
 	return anonymous(t, facts, at)
+}
+
+var ofIPTables = regexp.MustCompile(`^nft rule ip6? (nat|filter|mangle|raw|security) `)
+
+var (
+	mappedByReference = regexp.MustCompile(`^nft rule (ip6?) cni_hostport \S+ \[(?:\{"match":.*"field":"daddr".*"right":"([^"]+)"\}\},)?` +
+		`\{"match":.*"field":"dport","protocol":"(\w+)".*"right":(\d+)\}\},\{"dnat":\{"addr":"([^"]+)","port":(\d+)\}`)
+	mappedByOurs = regexp.MustCompile(`^nft element inet plumb portmap[46]\S* \{ (\w+) \. (\S+) \. (\d+) : (\S+) \. (\d+) \}`)
+)
+
+// mapping tells which port of the host leads where by a rule or element of
+// nftables, in the same words whoever made it; empty for none.
+func mapping(line string) string {
+	if m := mappedByReference.FindStringSubmatch(line); m != nil {
+		at := m[2]
+		if at == "" {
+			at = map[string]string{"ip": "0.0.0.0", "ip6": "::"}[m[1]]
+		}
+		return fmt.Sprintf("%s %s %s to %s %s", m[3], at, m[4], m[5], m[6])
+	}
+	if m := mappedByOurs.FindStringSubmatch(line); m != nil {
+		return fmt.Sprintf("%s %s %s to %s %s", m[1], m[2], m[3], m[4], m[5])
+	}
+	return ""
 }
 
 var (
@@ -90,6 +117,16 @@ func namespace(t *testing.T, where, ns string) []string {
 			add("rule %s %s", family, canonical(t, r))
 		}
 	}
+	var vlans []struct {
+		Dev   string `json:"ifname"`
+		VLANs []map[string]any
+	}
+	host.JSONIn(t, ns, &vlans, "bridge", "-j", "vlan")
+	for _, port := range vlans {
+		for _, v := range port.VLANs {
+			add("vlan %s %s", port.Dev, canonical(t, v))
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(host.Links(t, ns))) {
 		facts = append(facts, shaping(t, where, ns, name)...)
 	}
@@ -110,7 +147,7 @@ func namespace(t *testing.T, where, ns string) []string {
 func shaping(t *testing.T, where, ns, link string) []string {
 	t.Helper()
 	var facts []string
-	for _, what := range [][]string{{"qdisc"}, {"class"}, {"filter"}, {"filter", "parent", "ffff:"}} {
+	for _, what := range [][]string{{"qdisc"}, {"filter"}, {"filter", "parent", "ffff:"}} {
 		args := append([]string{"-j", "-d", what[0], "show", "dev", link}, what[1:]...)
 		var objects []map[string]any
 		host.JSONIn(t, ns, &objects, "tc", args...)
@@ -119,6 +156,9 @@ func shaping(t *testing.T, where, ns, link string) []string {
 				facts = append(facts, fmt.Sprintf("%s %s %s %s", where, what[0], link, canonical(t, o)))
 			}
 		}
+	}
+	for line := range strings.Lines(host.RunIn(t, ns, "tc", "class", "show", "dev", link)) { // it has no JSON everywhere
+		facts = append(facts, fmt.Sprintf("%s class %s %s", where, link, strings.TrimSpace(line)))
 	}
 	return facts
 }
