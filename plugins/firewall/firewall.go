@@ -76,13 +76,15 @@ func isName(name string, max int) bool {
 
 func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result, rd state.Reader) (state.Plan, error) {
 	backend := firewall.Backend(c.Backend)
+	var addrs []netip.Addr
+	for _, ip := range result.IPs {
+		addrs = append(addrs, ip.Address.Addr().Unmap())
+	}
 	var plan state.Plan
-	if len(result.IPs) > 0 {
-		admission := firewall.Admission{Owner: r.Owner, Backend: backend, AdminChain: c.IPTablesAdminChainName, Zone: zone(c)}
-		for _, ip := range result.IPs {
-			admission.Addresses = append(admission.Addresses, ip.Address.Addr())
-		}
-		plan = append(plan, state.Own(admission))
+	if addrs != nil {
+		plan = append(plan, state.Own(firewall.Admission{
+			Owner: r.Owner, Addresses: addrs, Backend: backend, AdminChain: c.IPTablesAdminChainName, Zone: zone(c),
+		}))
 	}
 	policy, err := firewall.ParsePolicy(c.IngressPolicy)
 	if err != nil || policy == firewall.Open {
@@ -94,7 +96,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	}
 	bridge := result.Interfaces[first].Name
 	// First, so that no packet passes in between.
-	plan = append(state.Plan{state.Share(firewall.Isolation{Bridge: bridge, Policy: policy, Backend: backend})}, plan...)
+	plan = append(state.Plan{state.Share(firewall.Isolation{Bridge: bridge, Policy: policy, Backend: backend, Addresses: addrs})}, plan...)
 	if policy == firewall.SameBridge {
 		return plan, nil
 	}

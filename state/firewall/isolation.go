@@ -3,6 +3,7 @@ package firewall
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/plumb-cni/plumb/internal/iptables"
@@ -59,6 +60,18 @@ type Isolation struct {
 	Bridge  string
 	Policy  Policy // SameBridge or Isolated
 	Backend Backend
+
+	// Addresses are those of the bridge that an attachment has. With iptables
+	// the policy is for their families, without any for both.
+	Addresses []netip.Addr
+}
+
+// families are those that rules of iptables are for.
+func (i Isolation) families() []nftconn.Family {
+	if len(i.Addresses) == 0 {
+		return families()
+	}
+	return slices.DeleteFunc(families(), func(f nftconn.Family) bool { return ofFamily(f, i.Addresses) == nil })
 }
 
 var _ state.Resource = Isolation{}
@@ -100,7 +113,7 @@ func (i Isolation) change(x *xtTable) (c xtChange) {
 	c.chain(x, stage2)
 	for _, chain := range []string{stage1, stage2} {
 		last := xtRule{chain: chain, comment: anyPolicy(), to: targetReturn}
-		if !x.has(last) {
+		if !x.does(last) {
 			c.add = append(c.add, last)
 		}
 	}
@@ -114,11 +127,20 @@ func (i Isolation) change(x *xtTable) (c xtChange) {
 		c.insert = append(c.insert, xtRule{chain: forwardChain, comment: anyPolicy(), to: stage1})
 	}
 	for _, r := range i.rules() {
-		if !x.has(r) {
+		if !x.does(r) {
 			c.insert = append(c.insert, r)
 		}
 	}
 	return c
+}
+
+// does tells whether there is a rule that does the same: the comments were
+// others before version 1.2 of the reference.
+func (x *xtTable) does(r xtRule) bool {
+	return slices.ContainsFunc(x.decoded(), func(d xtRule) bool {
+		d.comment = r.comment
+		return d == r
+	})
 }
 
 // forward returns a rule of FORWARD.
@@ -292,7 +314,7 @@ func (i Isolation) read(ctx context.Context, r nftconn.Reader, b Backend) ([]*cl
 	}
 	var tables []*xtTable
 	var finish []func()
-	for _, f := range families() {
+	for _, f := range i.families() {
 		if b != IPTables || !chosen(f, iptables.NFT) {
 			continue
 		}
@@ -318,7 +340,7 @@ func chosen(f nftconn.Family, v iptables.Variant) bool {
 }
 
 func (i Isolation) ensureLegacy(ctx context.Context, k *state.Kernel) error {
-	for _, f := range families() {
+	for _, f := range i.families() {
 		if !chosen(f, iptables.Legacy) {
 			continue
 		}
@@ -357,7 +379,7 @@ func (i Isolation) Diff(ctx context.Context, r state.Reader) ([]state.Drift, err
 			}
 		}
 	}
-	for _, f := range families() {
+	for _, f := range i.families() {
 		if b == IPTables && chosen(f, iptables.Legacy) {
 			x, err := readLegacy(ctx, conn, f)
 			if err != nil {
