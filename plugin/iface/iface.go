@@ -13,6 +13,7 @@ import (
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/state/addr"
+	"github.com/plumb-cni/plumb/state/firewall"
 	"github.com/plumb-cni/plumb/state/link"
 	"github.com/plumb-cni/plumb/state/masquerade"
 	"github.com/plumb-cni/plumb/state/route"
@@ -247,7 +248,9 @@ func Ready(ctx context.Context, ipMasq bool, backend string, r state.Reader) err
 // Kinds are what an interface with an address may leave behind. Rules go
 // before links: the other way round, closing the connection to nftables waits
 // for the links to be gone.
-func Kinds() []state.Kind { return []state.Kind{masquerade.Kind{}, link.Kind{}} }
+func Kinds() []state.Kind {
+	return []state.Kind{masquerade.Kind{}, link.Kind{}, firewall.Kind{}}
+}
 
 // MTU returns the size that the container's interface has to have: on CHECK the
 // one that ADD reported, and 0 for any otherwise.
@@ -259,12 +262,20 @@ func MTU(r *plugin.Request) int {
 // Footprint names the masquerading of addresses and both ends of a veth pair.
 // Either end is enough to remove it; the sandbox's is for one whose other end
 // has a name that nobody knows any more.
+//
+// Without a prevResult, plugin firewall knew of no address for which the
+// reference may have admitted traffic. IPAM has told of them here, and they must
+// not be given away with what they were admitted for.
 func Footprint(r *plugin.Request, addrs []netip.Addr, others ...string) []state.Key {
 	previous, _ := r.Previous()
-	return []state.Key{
+	keys := []state.Key{
 		link.PeerKey(r.IfName, previous.MAC, addrs), link.Key(link.HostName(r.Owner)), link.Key(HostEnd(r, others...)),
 		masquerade.Key(r.Owner, addrs...),
 	}
+	if r.Config.PrevResult == nil && len(addrs) > 0 {
+		keys = append(keys, firewall.Key(r.Owner, "", addrs...))
+	}
+	return keys
 }
 
 // ValidateMTU refuses a size that no Ethernet device can have. 0 means unset.
