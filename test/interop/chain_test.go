@@ -96,6 +96,7 @@ func filterCases() []kernelCase {
 		{"bridge-firewall-dual", filtered(dual, "")},
 		{"bridge-firewall-open", filtered(dual, `,"ingressPolicy":"open"`)},
 		{"bridge-firewall-same-bridge", filtered(dual, `,"ingressPolicy":"same-bridge"`)},
+		{"bridge-firewall-same-bridge-v4", filtered(v4, `,"ingressPolicy":"same-bridge"`)},
 		{"bridge-firewall-isolated", filtered(dual, `,"ingressPolicy":"isolated"`)},
 		{"bridge-firewall-admin", filtered(dual, `,"iptablesAdminChainName":"WIRE-ADMIN"`)},
 	}
@@ -129,15 +130,31 @@ func full(backend string) chain {
 	}}
 }
 
-// fullNeeds are features that the whole chain takes.
-func fullNeeds() []string { return []string{"tbf", "ifb", "mirred"} }
+// fullNetwork is a bridge with the whole chain.
+func fullNetwork(version cni.Version, backend string) network {
+	n := network{plugin: "bridge", family: dual, backend: backend, version: version, chain: full(backend), needs: []string{"tbf", "ifb", "mirred"}}
+	return n.publishing(8000)
+}
+
+// publishing returns the network for a container that has two ports published:
+// one of TCP at the host's port, and one of UDP at the next.
+func (n network) publishing(port int) network {
+	n.published = port
+	return n
+}
+
+// portMappings are what the runtime asks for, a JSON list; empty for nothing.
+func (n network) portMappings() string {
+	if n.published == 0 {
+		return ""
+	}
+	return fmt.Sprintf(`[{"hostPort":%d,"containerPort":80,"protocol":"tcp"},{"hostPort":%d,"containerPort":53,"protocol":"udp"}]`, n.published, n.published+1)
+}
 
 func fullCases() []kernelCase {
 	var cases []kernelCase
 	for _, backend := range reference.backends {
-		n := network{plugin: "bridge", family: dual, backend: backend, version: cni.V110, chain: full(backend), needs: fullNeeds()}
-		n.ports = `[{"hostPort":8080,"containerPort":80,"protocol":"tcp"},{"hostPort":5300,"containerPort":53,"protocol":"udp"}]`
-		cases = append(cases, kernelCase{"bridge-full-" + backend, n})
+		cases = append(cases, kernelCase{"bridge-full-" + backend, fullNetwork(cni.V110, backend)})
 	}
 	return cases
 }

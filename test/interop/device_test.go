@@ -39,7 +39,6 @@ func deviceCases(static string) []kernelCase {
 		{"ipvlan-mtu", onHost("ipvlan", static, `,"mtu":1400`)},
 		{"ipvlan-inside", inContainer("ipvlan", "")},
 		{"vlan-mtu", onHost("vlan", static, `,"vlanId":7,"mtu":1400`)},
-		{"vlan-l2", onHost("vlan", "{}", `,"vlanId":7`)},
 		{"vlan-inside", inContainer("vlan", `,"vlanId":7`)},
 		{"dummy", alone("dummy", "")},
 		{"tap", alone("tap", "")},

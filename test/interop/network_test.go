@@ -2,6 +2,8 @@ package interop
 
 import (
 	"encoding/json"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -36,8 +38,8 @@ type network struct {
 	more    string // further keys of the plugin, `,"mtu":1400`
 	ipam    string // instead of the host-local of the family; "{}" is none
 
-	chain chain  // the plugins after it
-	ports string // what the runtime asks plugins to map that are capable of it, a JSON list
+	chain     chain // the plugins after it
+	published int   // the first port of the host that the runtime asks for, see publishing
 
 	needs  []string // features of the kernel, see host.Need
 	setup  string   // a shell command that makes what has to be on the host
@@ -75,7 +77,7 @@ func (n network) fresh(t *testing.T) {
 func (n network) attachment(t *testing.T, name string) attachment {
 	t.Helper()
 	at := newAttachment(t, name, n.ifName())
-	at.ports = n.ports
+	at.ports = n.portMappings()
 	if n.inside != "" {
 		host.RunIn(t, at.ns, "sh", "-ec", n.inside)
 	}
@@ -128,7 +130,8 @@ func (n network) addresses() string {
 }
 
 // reach fails the test unless ns reaches the Internet by the families of the
-// network, which takes forwarding and masquerading.
+// network, which takes forwarding and masquerading, and the Internet reaches
+// what the network has published of it.
 func (n network) reach(t *testing.T, ns string) {
 	t.Helper()
 	if n.plugin == "loopback" {
@@ -141,6 +144,37 @@ func (n network) reach(t *testing.T, ns string) {
 	if n.family != v4 {
 		host.Ping(t, ns, host.Internet6)
 	}
+	if n.published == 0 {
+		return
+	}
+	t.Run("published", func(t *testing.T) { // servers that end with it: they keep a namespace alive
+		for _, f := range []family{v4, v6} {
+			if n.family != dual && n.family != f {
+				continue
+			}
+			// Whether a socket may be of both families, the process has found out in a namespace that may have had none.
+			addr, suffix := host.Uplink4, "4"
+			if f == v6 {
+				addr, suffix = host.Uplink6, "6"
+			}
+			host.Serve(t, ns, "tcp"+suffix, ":80")
+			host.Serve(t, ns, "udp"+suffix, ":53")
+			for i, protocol := range []string{"tcp", "udp"} {
+				to := net.JoinHostPort(addr, strconv.Itoa(n.published+i))
+				answer, err := host.Ask(t, "internet", protocol+suffix, to, "")
+				if err != nil || answer.Server != ns {
+					t.Errorf("%s %s leads to %q (%v), want %s", protocol, to, answer.Server, err, ns)
+				}
+			}
+		}
+	})
+}
+
+// checks tells whether an implementation can check attachments of the network:
+// the version has the verb, and Debian's portmap looks for the rules of a
+// family in the other one.
+func (n network) checks(i implementation) bool {
+	return n.version.AtLeast(cni.V040) && (n.published == 0 || i.name != debian.name)
 }
 
 // ifName is the interface that the plugin serves.
@@ -152,8 +186,8 @@ func (n network) ifName() string {
 }
 
 // networks are those that attachments are handed over on, of the versions up
-// to newest: every version with every plugin and back end, and every family with
-// each of those.
+// to newest: every version with every plugin and back end, every family with
+// each of those, and the whole chain with each back end.
 func networks(newest cni.Version, backends ...string) []network {
 	var all []network
 	for _, version := range []cni.Version{cni.V031, cni.V040, cni.V100, cni.V110} {
@@ -172,6 +206,13 @@ func networks(newest cni.Version, backends ...string) []network {
 				}
 			}
 		}
+	}
+	for _, backend := range backends {
+		n := fullNetwork(newest, backend)
+		if newest != cni.V110 {
+			n.family = v4 // as podman's network
+		}
+		all = append(all, n)
 	}
 	return all
 }

@@ -11,6 +11,14 @@ import (
 const sharedRules = `^nft (table inet cni_plugins_masquerade$|chain inet cni_plugins_masquerade |rule inet cni_plugins_masquerade postrouting |` +
 	`table ip6? nat$|chain ip6? nat (PREROUTING|INPUT|OUTPUT|POSTROUTING) )`
 
+// sharedPorts are portmap's chains of either back end of the reference's, and the rules that lead to them.
+const sharedPorts = `^(nft (table|chain) ip6? cni_hostport\b|nft rule ip6? cni_hostport (prerouting|output|hostports_all) |` +
+	`(nft chain ip6? nat|ip6?tables-save nat chain) CNI-HOSTPORT-(DNAT|SETMARK|MASQ) |` +
+	`(nft rule ip6? nat|ip6?tables-save nat -A) ((PREROUTING|OUTPUT|POSTROUTING) .*CNI-HOSTPORT-|CNI-HOSTPORT-(SETMARK|MASQ) ))`
+
+// sharedIsolation are firewall's rules about bridges.
+const sharedIsolation = `^(nft rule ip6? filter|ip6?tables-save filter -A) CNI-ISOLATION-STAGE-[12] `
+
 // sharedIndex is our index of a folder of addresses, which the reference
 // doesn't know.
 const sharedIndex = `^file /var/lib/cni/networks/\.plumb/`
@@ -26,5 +34,8 @@ func nothingLeft(t *testing.T, before host.State) {
 }
 
 func shared() []string {
-	return []string{host.SharedNFT, host.SharedFirewall, host.SharedFiles, host.SharedForwarding, host.SharedBridge(bridgeName), sharedRules, sharedIndex, sharedAnycast}
+	return []string{
+		host.SharedNFT, host.SharedFirewall, host.SharedFiles, host.SharedForwarding, host.SharedBridge(bridgeName),
+		sharedRules, sharedPorts, sharedIsolation, sharedIndex, sharedAnycast,
+	}
 }
