@@ -228,8 +228,8 @@ func TestLiveTakeover(t *testing.T) {
 	fresh(t)
 }
 
-// traffic pings addresses from a namespace, a hundred times a second each, until
-// the returned function is called, which fails the test when an answer was
+// traffic pings addresses from a namespace, "" for the host, a hundred times a
+// second each, until the returned function is called, which fails the test when an answer was
 // missing.
 func traffic(t *testing.T, ns string, addrs ...string) (stop func()) {
 	t.Helper()
@@ -238,7 +238,11 @@ func traffic(t *testing.T, ns string, addrs ...string) (stop func()) {
 	for i, addr := range addrs {
 		host.Ping(t, ns, addr) // neighbours know each other from here on
 		// -i 0.01 takes root; the deadline ends it should the test fail to.
-		cmd := exec.Command("nsenter", "--net="+ns, "ping", "-n", "-i", "0.01", "-w", "30", addr)
+		args := []string{"ping", "-n", "-i", "0.01", "-w", "120", addr}
+		if ns != "" {
+			args = append([]string{"nsenter", "--net=" + ns}, args...)
+		}
+		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Stdout, cmd.Stderr = &outs[i], &outs[i]
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
