@@ -19,6 +19,9 @@ const sharedPorts = `^(nft (table|chain) ip6? cni_hostport\b|nft rule ip6? cni_h
 // sharedIsolation are firewall's rules about bridges.
 const sharedIsolation = `^(nft rule ip6? filter|ip6?tables-save filter -A) CNI-ISOLATION-STAGE-[12] `
 
+// sharedLocalnet is our mark of a bridge behind which 127.0.0.1 is published, which stays as the bridge does.
+const sharedLocalnet = `^nft element inet plumb localnet-opened .* comment="plumb"$`
+
 // sharedIndex is our index of a folder of addresses, which the reference
 // doesn't know.
 const sharedIndex = `^file /var/lib/cni/networks/\.plumb/`
@@ -36,6 +39,6 @@ func nothingLeft(t *testing.T, before host.State) {
 func shared() []string {
 	return []string{
 		host.SharedNFT, host.SharedFirewall, host.SharedFiles, host.SharedForwarding, host.SharedBridge(bridgeName),
-		sharedRules, sharedPorts, sharedIsolation, sharedIndex, sharedAnycast,
+		sharedRules, sharedPorts, sharedIsolation, sharedLocalnet, sharedIndex, sharedAnycast,
 	}
 }
