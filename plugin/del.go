@@ -72,7 +72,7 @@ func (d *Def[C]) remove(ctx context.Context, s *session, k *state.Kernel, object
 		return errors.Join(unreleased, err)
 	}
 	if d.asksIPAM(s.Request) {
-		if err := flushConntrack(ctx, k, held); err != nil {
+		if err := k.FlushConntrack(ctx, distinct(held)); err != nil {
 			return errors.Join(unreleased, err)
 		}
 		if !early {
@@ -158,17 +158,4 @@ func (s *session) reconfigure(keys map[string]any) error {
 	call.Config = config
 	s.Request, err = NewRequest(&call)
 	return err
-}
-
-// flushConntrack makes the kernel forget the flows of addresses that are about
-// to be somebody else's.
-func flushConntrack(ctx context.Context, k *state.Kernel, addrs []netip.Addr) error {
-	if len(addrs) == 0 {
-		return nil
-	}
-	nft, err := k.NFT()
-	if err != nil {
-		return err
-	}
-	return nft.FlushConntrack(ctx, distinct(addrs))
 }

@@ -31,7 +31,7 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 	if early {
 		// Also those that no record tells of, while their links are there.
 		released, err := s.ipamGC(ctx)
-		errs = append(errs, err, flushConntrack(ctx, k, released))
+		errs = append(errs, err, k.FlushConntrack(ctx, distinct(released)))
 	}
 	stale, err := d.stale(ctx, s, k.Reader())
 	errs = append(errs, err)
@@ -49,7 +49,7 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 		return errors.Join(append(errs, err)...)
 	}
 	released, err := s.ipamGC(ctx)
-	return errors.Join(append(errs, err, flushConntrack(ctx, k, released))...)
+	return errors.Join(append(errs, err, k.FlushConntrack(ctx, distinct(released)))...)
 }
 
 // alsoValid adds attachments to the valid ones of the call.

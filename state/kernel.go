@@ -85,7 +85,8 @@ func (k *Kernel) open(sandbox string) (*Kernel, error) {
 func (k *Kernel) Close() error {
 	var errs []error
 	if k.machine != nil {
-		errs = append(errs, k.machine.giveBack(k.route[Host], k.nft))
+		k.machine.giveBack(k.route[Host], k.nft)
+		errs = append(errs, k.machine.leave())
 		delete(k.route, Host)
 		k.host, k.nft = nil, nil
 	}

@@ -21,13 +21,13 @@ type Machine struct {
 
 	mu     sync.Mutex
 	ns     *netns.NS // nil once it is closed
-	users  int       // kernels that are open, and whoever removes links
+	users  int       // kernels that are open, and workers of queues
 	closed bool
 	route  []*rtnl.Conn // nobody uses at the moment
 	nft    []*nftconn.Conn
 
-	waiting  []removal
-	removing int // messages under way
+	removals queue[removal]
+	flushes  queue[flush]
 }
 
 // spares is how many sockets of a protocol are kept while nobody uses them.
@@ -65,7 +65,7 @@ func (m *Machine) Run(f func(path string)) (err error) {
 	if err := m.use(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.giveBack(nil, nil)) }()
+	defer func() { err = errors.Join(err, m.leave()) }()
 	path := fmt.Sprintf("/proc/self/fd/%d", m.ns.FD())
 	here, err := netns.CurrentID()
 	if err != nil {
@@ -81,7 +81,7 @@ func (m *Machine) Run(f func(path string)) (err error) {
 	})
 }
 
-// use keeps the namespace open until something is given back.
+// use keeps the namespace open until [Machine.leave].
 func (m *Machine) use() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -146,29 +146,35 @@ func take[C any](mu *sync.Mutex, spare *[]*C) *C {
 	return c
 }
 
-// giveBack takes over the sockets of a kernel that is closed.
-func (m *Machine) giveBack(route *rtnl.Conn, nft *nftconn.Conn) error {
+// giveBack takes over sockets that somebody was lent; nil is none. What can't be
+// closed is nobody's to know.
+func (m *Machine) giveBack(route *rtnl.Conn, nft *nftconn.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if route != nil {
+		keep(&m.route, route)
+	}
+	if nft != nil {
+		keep(&m.nft, nft)
+	}
+}
+
+// leave ends a use.
+func (m *Machine) leave() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.users--
-	var errs []error
-	if route != nil {
-		errs = append(errs, keep(&m.route, route))
-	}
-	if nft != nil {
-		errs = append(errs, keep(&m.nft, nft))
-	}
-	return errors.Join(append(errs, m.free())...)
+	return m.free()
 }
 
 // keep keeps a socket, or closes it.
 func keep[C interface {
 	Failed() bool
 	Close() error
-}](spare *[]C, c C) error {
+}](spare *[]C, c C) {
 	if c.Failed() || len(*spare) == spares {
-		return c.Close()
+		_ = c.Close()
+		return
 	}
 	*spare = append(*spare, c)
-	return nil
 }

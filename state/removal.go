@@ -53,43 +53,21 @@ const removers = 2
 // remove has links deleted from the machine's namespace, along with all others
 // that wait for it.
 func (m *Machine) remove(more []removal) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.waiting = append(m.waiting, more...)
-	if m.removing == removers || len(m.waiting) == 0 {
-		return
-	}
-	m.removing++
-	m.users++ // the namespace stays open
-	go m.removeWaiting()
-}
-
-// removeWaiting deletes links until none waits.
-func (m *Machine) removeWaiting() {
-	conn, err := m.dialRoute()
-	for {
-		m.mu.Lock()
-		batch := m.waiting
-		m.waiting = nil
-		if batch == nil {
-			m.removing--
-			m.mu.Unlock()
-			break
-		}
-		m.mu.Unlock()
+	m.removals.add(m, removers, more, func(batch []removal) {
 		indexes := make([]int, len(batch))
 		for i, one := range batch {
 			indexes[i] = one.index
 		}
 		errs := make([]error, len(batch))
+		conn, err := m.dialRoute()
 		if err == nil {
 			errs = conn.DelLinks(indexes)
+			m.giveBack(conn, nil)
 		}
 		for i, one := range batch {
 			one.done <- errors.Join(err, errs[i])
 		}
-	}
-	_ = m.giveBack(conn, nil) // nobody is there to be told
+	})
 }
 
 // A Joint joins the removals of plugins that are called one after another for

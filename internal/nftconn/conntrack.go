@@ -56,6 +56,9 @@ func (c *Conn) FlushConntrack(ctx context.Context, addrs []netip.Addr) error {
 	} else if err != nil {
 		return err
 	}
+	if has, err := c.hasFlows(); err != nil || !has {
+		return err
+	}
 	var v4, v6 []netip.Addr
 	for _, a := range addrs {
 		if a = a.Unmap().WithZone(""); a.Is4() {
