@@ -56,7 +56,7 @@ func (c *Conn) FlushConntrack(ctx context.Context, addrs []netip.Addr) error {
 	} else if err != nil {
 		return err
 	}
-	if has, err := c.hasFlows(); err != nil || !has {
+	if n, err := c.countFlows(); err != nil || n == 0 {
 		return err
 	}
 	var v4, v6 []netip.Addr
