@@ -304,7 +304,7 @@ func TestDaemonAlone(t *testing.T) {
 	alone := t.TempDir()
 	host.Run(t, "cp", filepath.Join(host.Bin(t), "plumb-cni"), filepath.Join(alone, "dhcp"))
 	_, err := host.Try(filepath.Join(alone, "dhcp"), "daemon")
-	if err == nil || !strings.Contains(err.Error(), filepath.Join(alone, "plumb")+": no such file or directory; the daemon is part of that program") {
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(alone, "plumb-tool")+": no such file or directory; install it beside plumb-cni") {
 		t.Errorf("%v", err)
 	}
 }
