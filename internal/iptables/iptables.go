@@ -38,6 +38,11 @@ func Restore(ctx context.Context, ns *netns.NS, f nftconn.Family, v Variant, scr
 	return err
 }
 
+// Quote writes an argument for Restore.
+func Quote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
 // Converge applies the script that a function makes of what there is, "" for
 // nothing to do, and tells whether there was something. Between the look and
 // the change somebody else may have changed the same, so that a script which

@@ -2,6 +2,7 @@ package nftconn
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -145,6 +146,11 @@ type RulesQuery struct {
 	Chain string // "" asks for all
 
 	Rules []Rule
+}
+
+// Of returns those of one chain.
+func (q *RulesQuery) Of(chain string) []Rule {
+	return slices.DeleteFunc(slices.Clone(q.Rules), func(r Rule) bool { return r.Chain != chain })
 }
 
 func (q *RulesQuery) object() string { return "rules of " + q.Table.String() + " " + q.Chain }

@@ -46,6 +46,17 @@ func FamilyOf(a netip.Addr) Family {
 	return IPv6
 }
 
+// Families are those of addresses.
+func Families() []Family { return []Family{IPv4, IPv6} }
+
+// AddrType returns the type of a family's addresses.
+func AddrType(f Family) Type {
+	if f == IPv4 {
+		return IPv4Addr
+	}
+	return IPv6Addr
+}
+
 // A Table names a table.
 type Table struct {
 	Family Family

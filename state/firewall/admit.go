@@ -62,7 +62,7 @@ func (a Admission) plan(v *view, b Backend, alive func(tag string) (bool, error)
 	switch {
 	case b != NFTables:
 		tx.AddTable(nftconn.Own())
-		for _, f := range families() {
+		for _, f := range nftconn.Families() {
 			tx.AddMap(addressSet(nftconn.Own(), admittedSet, f))
 		}
 	case !v.own.found.Found || v.own.found.Dormant || v.own.defects() != nil:

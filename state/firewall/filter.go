@@ -37,11 +37,11 @@ func prefixed(t nftconn.Table, name string) string {
 
 // addressSet is a set of addresses of a family.
 func addressSet(t nftconn.Table, name string, f nftconn.Family) nftconn.Map {
-	kind, digit := nftconn.IPv4Addr, "4"
+	digit := "4"
 	if f == nftconn.IPv6 {
-		kind, digit = nftconn.IPv6Addr, "6"
+		digit = "6"
 	}
-	return nftconn.Map{Table: t, Name: prefixed(t, name) + digit, Key: []nftconn.Type{kind}}
+	return nftconn.Map{Table: t, Name: prefixed(t, name) + digit, Key: []nftconn.Type{nftconn.AddrType(f)}}
 }
 
 // Names of the sets: of addresses that rules accept, and of those that other
@@ -56,7 +56,7 @@ func acceptChain(t nftconn.Table) string { return prefixed(t, "forward-accept") 
 // familiesOf returns the families whose packets come by in a table.
 func familiesOf(t nftconn.Table) []nftconn.Family {
 	if t.Family == nftconn.Inet {
-		return families()
+		return nftconn.Families()
 	}
 	return []nftconn.Family{t.Family}
 }

@@ -154,8 +154,6 @@ func (a Admission) addresses() []netip.Addr {
 	return slices.Compact(list)
 }
 
-func families() []nftconn.Family { return []nftconn.Family{nftconn.IPv4, nftconn.IPv6} }
-
 // ofFamily returns those addresses that are of a family, nil if none are.
 func ofFamily(f nftconn.Family, addrs []netip.Addr) (list []netip.Addr) {
 	for _, a := range addrs {

@@ -129,7 +129,7 @@ func readLegacy(ctx context.Context, r nftconn.Reader, f nftconn.Family) (*xtTab
 // ensureLegacy admits the addresses in the legacy tables, with one process for
 // each family where there is something to do.
 func (a Admission) ensureLegacy(ctx context.Context, k *state.Kernel, b Backend) (added []netip.Addr, err error) {
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		addrs := ofFamily(f, a.addresses())
 		if addrs == nil {
 			continue
@@ -172,7 +172,7 @@ func changeLegacy(ctx context.Context, k *state.Kernel, f nftconn.Family, plan f
 }
 
 func (a Admission) diffLegacy(ctx context.Context, r nftconn.Reader, b Backend) (drifts []state.Drift, err error) {
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		addrs := ofFamily(f, a.addresses())
 		if addrs == nil {
 			continue
@@ -192,7 +192,7 @@ func (a Admission) diffLegacy(ctx context.Context, r nftconn.Reader, b Backend) 
 // removeLegacy removes the rules of addresses.
 func removeLegacy(ctx context.Context, k *state.Kernel, addrs []netip.Addr) error {
 	var errs []error
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		mine := ofFamily(f, addrs)
 		if mine == nil {
 			continue

@@ -69,9 +69,9 @@ type Isolation struct {
 // families are those that rules of iptables are for.
 func (i Isolation) families() []nftconn.Family {
 	if len(i.Addresses) == 0 {
-		return families()
+		return nftconn.Families()
 	}
-	return slices.DeleteFunc(families(), func(f nftconn.Family) bool { return ofFamily(f, i.Addresses) == nil })
+	return slices.DeleteFunc(nftconn.Families(), func(f nftconn.Family) bool { return ofFamily(f, i.Addresses) == nil })
 }
 
 var _ state.Resource = Isolation{}

@@ -181,7 +181,7 @@ func tagged(ctx context.Context, r nftconn.Reader, right func(tag string) bool) 
 
 func allElements(ctx context.Context, r nftconn.Reader) ([]nftconn.Element, error) {
 	var queries []nftconn.Query
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		for _, name := range []string{acceptSet, admittedSet} {
 			queries = append(queries, &nftconn.ElementsQuery{Map: addressSet(nftconn.Own(), name, f)})
 		}

@@ -59,7 +59,7 @@ func (s Service) Open(ctx context.Context, k *state.Kernel) error {
 	if err != nil && !errors.Is(err, nftconn.ErrUnsupported) {
 		return fmt.Errorf("let %s pass the packet filter: %w", s.Name, err)
 	}
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		if err := changeLegacy(ctx, k, f, s.change); err != nil {
 			return fmt.Errorf("let %s pass the packet filter: %w", s.Name, err)
 		}
@@ -77,7 +77,7 @@ func (s Service) Missing(ctx context.Context, r state.Reader) ([]string, error) 
 	if err != nil && !errors.Is(err, nftconn.ErrUnsupported) {
 		return nil, err
 	}
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		x, err := readLegacy(ctx, conn, f)
 		if err != nil {
 			return nil, err
@@ -118,7 +118,7 @@ func (s Service) plan(ctx context.Context, r nftconn.Reader) (tx *nftconn.Tx, mi
 func (s Service) read(ctx context.Context, r nftconn.Reader) (doors []*doorway, tables []*xtTable, gen nftconn.Generation, err error) {
 	var queries []nftconn.Query
 	var bases []*nftconn.BaseChainsQuery
-	for _, f := range append(families(), nftconn.Inet) {
+	for _, f := range append(nftconn.Families(), nftconn.Inet) {
 		q := &nftconn.BaseChainsQuery{Family: f, Point: nftconn.Input}
 		bases, queries = append(bases, q), append(queries, q)
 	}

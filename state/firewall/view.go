@@ -29,12 +29,12 @@ func look(ctx context.Context, r nftconn.Reader, addrs []netip.Addr, admin strin
 		v.admitted, queries = append(v.admitted, q), append(queries, q)
 	}
 	var bases []*nftconn.BaseChainsQuery
-	for _, f := range append(families(), nftconn.Inet) {
+	for _, f := range append(nftconn.Families(), nftconn.Inet) {
 		q := &nftconn.BaseChainsQuery{Family: f, Point: nftconn.Forward}
 		bases, queries = append(bases, q), append(queries, q)
 	}
 	var finish []func()
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		x := &xtTable{family: f, variant: iptables.NFT}
 		more, done := x.queries(cniForward, cmp.Or(admin, DefaultAdminChain))
 		x.note(addrs, admin)

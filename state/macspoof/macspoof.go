@@ -168,16 +168,11 @@ func (l *looking) defects() []defect {
 		if chain.Hook != nil && (got.Hook == nil || *got.Hook != *chain.Hook) {
 			found = append(found, defect{"hook of chain " + chain.String(), chain.Hook.String(), got.Hook.String()})
 		}
-		if !slices.EqualFunc(l.chain(chain.Name), chain.Rules, nftconn.Rule.Equal) {
+		if !slices.EqualFunc(l.rules.Of(chain.Name), chain.Rules, nftconn.Rule.Equal) {
 			found = append(found, defect{"rules of chain " + chain.String(), "as plumb makes them", "others"})
 		}
 	}
 	return found
-}
-
-// chain returns the rules of a chain.
-func (l *looking) chain(name string) []nftconn.Rule {
-	return slices.DeleteFunc(slices.Clone(l.rules.Rules), func(r nftconn.Rule) bool { return r.Chain != name })
 }
 
 // mend adds to a transaction what makes good the defects.

@@ -20,7 +20,7 @@ func crowd(t testing.TB, k *state.Kernel, n int) {
 	}
 	ensure(t, k, dual("first", NFTables))
 	var tx nftconn.Tx
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		elements := make(map[string][]nftconn.Element)
 		sets := make(map[string]nftconn.Map)
 		for i := range n - 1 {

@@ -62,7 +62,7 @@ func natOf(f nftconn.Family) nftconn.Table { return nftconn.Table{Family: f, Nam
 // starting a process.
 func readChains(ctx context.Context, r nftconn.Reader, chain string) (map[nftconn.Family]chainState, error) {
 	states := make(map[nftconn.Family]chainState)
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		var s chainState
 		q := nftconn.ChainQuery{Table: natOf(f), Name: chain}
 		_, err := r.Read(ctx, &q)
@@ -142,7 +142,7 @@ func (m Masquerade) ensureIPTables(ctx context.Context, k *state.Kernel) (state.
 	}
 	var added []netip.Addr
 	undo := func(ctx context.Context) error { return removeChain(ctx, k, chain, added) }
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		script, addrs := m.script(f, states[f])
 		if script == "" {
 			continue
@@ -170,7 +170,7 @@ func (m Masquerade) script(f nftconn.Family, s chainState) (string, []netip.Addr
 		return "", nil
 	}
 	chain := containerChain(m.Owner)
-	comment := "-m comment --comment " + quote(containerComment(m.Owner))
+	comment := "-m comment --comment " + iptables.Quote(containerComment(m.Owner))
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	if !s.exists() {
@@ -208,11 +208,6 @@ func subnetsOf(addrs []netip.Prefix) []netip.Prefix {
 	return list
 }
 
-// quote writes an argument for iptables-restore.
-func quote(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
-}
-
 // diffIPTables compares with what ensureIPTables makes. mine tells whether
 // there is anything of the container.
 func (m Masquerade) diffIPTables(ctx context.Context, r nftconn.Reader) (drifts []state.Drift, mine bool, err error) {
@@ -221,7 +216,7 @@ func (m Masquerade) diffIPTables(ctx context.Context, r nftconn.Reader) (drifts 
 	if err != nil {
 		return nil, false, err
 	}
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		s := states[f]
 		mine = mine || s.exists()
 		addrs := m.ofFamily(f)
@@ -257,93 +252,13 @@ func removeChain(ctx context.Context, k *state.Kernel, chain string, addrs []net
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, f := range families() {
-		errs = append(errs, removeNFTChain(ctx, conn, f, chain, addrs), removeLegacyChain(ctx, k, f, chain, addrs))
-	}
-	return errors.Join(errs...)
-}
-
-// fromOther tells whether a rule leads from none of the addresses.
-func fromOther(r nftconn.Rule, addrs []netip.Addr) bool {
-	from, ok := r.Source()
-	return addrs != nil && ok && !slices.Contains(addrs, from.Addr())
-}
-
-// removeNFTChain removes the chain where iptables-nft keeps it. Netlink does
-// what the program would do, and needs no program.
-func removeNFTChain(ctx context.Context, c *nftconn.Conn, f nftconn.Family, chain string, addrs []netip.Addr) error {
-	err := nftconn.Retry(ctx, func() error {
-		q := nftconn.ChainQuery{Table: natOf(f), Name: chain}
-		gen, err := c.Read(ctx, &q)
-		if err != nil || !q.Found {
-			return err
-		}
-		jumps := nftconn.RulesQuery{Table: natOf(f), Chain: postrouting}
-		if _, err := c.Read(ctx, &jumps); err != nil {
-			return err
-		}
-		var tx nftconn.Tx
-		tx.Guard(gen)
-		keep := false
-		for _, r := range jumps.Rules {
-			switch {
-			case r.Jump() != chain:
-			case fromOther(r, addrs):
-				keep = true
-			default:
-				tx.DeleteRule(r)
-			}
-		}
-		if !keep {
-			tx.DeleteChain(natOf(f), chain)
-		}
-		return c.Commit(ctx, &tx)
-	})
-	if errors.Is(err, nftconn.ErrUnsupported) {
-		return nil
-	}
-	return err
-}
-
-// removeLegacyChain removes the chain where the legacy iptables keeps it. Only
-// the program can: it has a lock and writes the whole table.
-func removeLegacyChain(ctx context.Context, k *state.Kernel, f nftconn.Family, chain string, addrs []netip.Addr) error {
-	conn, err := k.NFT()
-	if err != nil {
-		return err
-	}
-	legacy, err := conn.Legacy(ctx, f, natTable)
-	if err != nil || !slices.Contains(legacy.Chains, chain) {
-		return err
-	}
 	ns, err := k.Namespace(state.Host)
 	if err != nil {
 		return err
 	}
-	keep := slices.ContainsFunc(legacy.Rules, func(r nftconn.Rule) bool { return r.Jump() == chain && fromOther(r, addrs) })
-	saved, err := iptables.Save(ctx, ns, f, iptables.Legacy, natTable)
-	if err != nil {
-		return err
-	}
-	lines := []string{"*" + natTable}
-	for line := range strings.Lines(saved) {
-		rule, ok := strings.CutPrefix(strings.TrimSpace(line), "-A "+postrouting+" ")
-		if ok && strings.HasSuffix(rule, "-j "+chain) && (!keep || fromAny(rule, addrs)) {
-			lines = append(lines, "-D "+postrouting+" "+rule)
-		}
-	}
-	if !keep {
-		lines = append(lines, "-F "+chain, "-X "+chain)
-	}
-	lines = append(lines, "COMMIT\n")
-	return iptables.Restore(ctx, ns, f, iptables.Legacy, strings.Join(lines, "\n"))
+	return removal(chain, addrs).Run(ctx, conn, ns)
 }
 
-// fromAny tells whether a rule as iptables-save writes it is about one of the
-// addresses.
-func fromAny(rule string, addrs []netip.Addr) bool {
-	return slices.ContainsFunc(addrs, func(a netip.Addr) bool {
-		return strings.HasPrefix(rule, fmt.Sprintf("-s %s/%d ", a, a.BitLen()))
-	})
+func removal(chain string, addrs []netip.Addr) iptables.Removal {
+	return iptables.Removal{Table: natTable, From: postrouting, Chain: chain, Addrs: addrs}
 }

@@ -52,7 +52,7 @@ func (k Kind) Remove(ctx context.Context, kernel *state.Kernel, obj state.Object
 	reference := nftconn.ChainQuery{Table: referenceTable(), Name: referenceChain}
 	queries := []nftconn.Query{&reference}
 	var chains []*nftconn.ChainQuery
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		q := &nftconn.ChainQuery{Table: natOf(f), Name: chain}
 		chains, queries = append(chains, q), append(queries, q)
 	}
@@ -67,11 +67,15 @@ func (k Kind) Remove(ctx context.Context, kernel *state.Kernel, obj state.Object
 	if reference.Found {
 		errs = append(errs, removeReference(ctx, conn, mark(o)))
 	}
-	for i, f := range families() {
+	ns, err := kernel.Namespace(state.Host)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	for i, f := range nftconn.Families() {
 		if chains[i].Found {
-			errs = append(errs, removeNFTChain(ctx, conn, f, chain, addrs))
+			errs = append(errs, removal(chain, addrs).NFT(ctx, conn, f))
 		}
-		errs = append(errs, removeLegacyChain(ctx, kernel, f, chain, addrs))
+		errs = append(errs, removal(chain, addrs).Legacy(ctx, conn, ns, f))
 	}
 	return errors.Join(errs...)
 }
@@ -107,7 +111,7 @@ func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid [
 	for _, rule := range checks.Rules {
 		s.reference(rule)
 	}
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		nat := nftconn.RulesQuery{Table: natOf(f)}
 		_, err := conn.Read(ctx, &nat)
 		if err != nil && !errors.Is(err, nftconn.ErrUnsupported) {

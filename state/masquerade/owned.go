@@ -25,7 +25,7 @@ func readOwned(ctx context.Context, r nftconn.Reader, tag string, addrs []netip.
 	}
 	var all []*nftconn.ElementsQuery
 	if addrs == nil {
-		for _, f := range families() {
+		for _, f := range nftconn.Families() {
 			q := &nftconn.ElementsQuery{Map: hidden(f)}
 			all, others = append(all, q), append(others, q)
 		}

@@ -11,8 +11,6 @@ import (
 
 const baseChain = "masq-postrouting"
 
-func families() []nftconn.Family { return []nftconn.Family{nftconn.IPv4, nftconn.IPv6} }
-
 // familyName is the name of a family's set, and of its chain.
 func familyName(f nftconn.Family) string {
 	if f == nftconn.IPv4 {
@@ -23,11 +21,7 @@ func familyName(f nftconn.Family) string {
 
 // hidden is the set of the addresses of a family that are masqueraded.
 func hidden(f nftconn.Family) nftconn.Map {
-	kind := nftconn.IPv4Addr
-	if f == nftconn.IPv6 {
-		kind = nftconn.IPv6Addr
-	}
-	return nftconn.Map{Table: nftconn.Own(), Name: familyName(f), Key: []nftconn.Type{kind}}
+	return nftconn.Map{Table: nftconn.Own(), Name: familyName(f), Key: []nftconn.Type{nftconn.AddrType(f)}}
 }
 
 // local is the set of the pairs of an address that is masqueraded and its
@@ -69,7 +63,7 @@ func baseHook() nftconn.Hook {
 // baseRules are those of the chain where all packets come by.
 func baseRules() []nftconn.Rule {
 	var rules []nftconn.Rule
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		rules = append(rules, nftconn.Rule{Exprs: append(nftconn.OfFamily(f),
 			nftconn.SourceAddr(f),
 			nftconn.Lookup{Map: hidden(f).Name, Reg: nftconn.Reg},

@@ -36,21 +36,10 @@ func readTables(ctx context.Context, r nftconn.Reader, want []entry, others ...n
 	return t, err
 }
 
-// chain returns the rules of a chain.
-func (t *tables) chain(name string) []nftconn.Rule {
-	var rules []nftconn.Rule
-	for _, r := range t.rules.Rules {
-		if r.Chain == name {
-			rules = append(rules, r)
-		}
-	}
-	return rules
-}
-
 // lengths returns the lengths of the subnets that a family's chain knows, and
 // whether the chain is as it should be with these.
 func (t *tables) lengths(f nftconn.Family) (lengths []int, intact bool) {
-	rules := t.chain(familyName(f))
+	rules := t.rules.Of(familyName(f))
 	for _, r := range rules {
 		for _, e := range r.Exprs {
 			lookup, ok := e.(nftconn.Lookup)
@@ -85,10 +74,10 @@ func (t *tables) defects(addrs []netip.Prefix) []defect {
 		return []defect{{"hook of chain " + base, hook.String(), t.base.Hook.String()}}
 	}
 	var found []defect
-	if rules := t.chain(baseChain); !slices.EqualFunc(rules, baseRules(), nftconn.Rule.Equal) {
+	if rules := t.rules.Of(baseChain); !slices.EqualFunc(rules, baseRules(), nftconn.Rule.Equal) {
 		found = append(found, rulesDefect(base, len(baseRules()), len(rules)))
 	}
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		want := lengthsOf(f, addrs)
 		if want == nil {
 			continue
@@ -96,7 +85,7 @@ func (t *tables) defects(addrs []netip.Prefix) []defect {
 		name := nftconn.Own().String() + " " + familyName(f)
 		lengths, intact := t.lengths(f)
 		if !intact {
-			found = append(found, rulesDefect(name, len(lengths)+1, len(t.chain(familyName(f)))))
+			found = append(found, rulesDefect(name, len(lengths)+1, len(t.rules.Of(familyName(f)))))
 			continue
 		}
 		for _, bits := range want {
@@ -133,7 +122,7 @@ func (t *tables) mend(ctx context.Context, c *nftconn.Conn, tx *nftconn.Tx, addr
 	}
 	tx.Guard(t.gen)
 	tx.AddTable(nftconn.Own())
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		lengths := lengthsOf(f, addrs)
 		for _, name := range maps.Names {
 			if bits, ok := localBits(f, name); ok && !slices.Contains(lengths, bits) {

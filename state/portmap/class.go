@@ -22,13 +22,6 @@ func familyName(f nftconn.Family) string {
 	return "portmap6"
 }
 
-func addrType(f nftconn.Family) nftconn.Type {
-	if f == nftconn.IPv4 {
-		return nftconn.IPv4Addr
-	}
-	return nftconn.IPv6Addr
-}
-
 // A class is the mappings of a family that hold under the same conditions. The
 // zero class of a family has none. It is known by its name in names of maps
 // and chains.
@@ -57,7 +50,7 @@ const blockInfix = "-by-"
 // multiple of the size. Single ports have an address and a port each, the ports
 // of a block are the same on both sides.
 func (c class) ports(size int) nftconn.Map {
-	addr := addrType(c.family)
+	addr := nftconn.AddrType(c.family)
 	m := nftconn.Map{
 		Table: nftconn.Own(), Name: familyName(c.family) + c.name,
 		Key:  []nftconn.Type{nftconn.Protocol, addr, nftconn.Service},

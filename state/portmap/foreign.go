@@ -89,7 +89,7 @@ func readForeign(ctx context.Context, r nftconn.Reader) (*foreign, error) {
 	var tables []*nftconn.TableQuery
 	chains := make(map[nftconn.Family][]*nftconn.ChainQuery)
 	var queries []nftconn.Query
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		t := &nftconn.TableQuery{Table: referenceTable(f)}
 		tables, queries = append(tables, t), append(queries, t)
 		for _, name := range []string{hostportChain, markChain, masqChain} {
@@ -100,7 +100,7 @@ func readForeign(ctx context.Context, r nftconn.Reader) (*foreign, error) {
 	if _, err := r.Read(ctx, queries...); err != nil && !errors.Is(err, nftconn.ErrUnsupported) {
 		return nil, err
 	}
-	for i, f := range families() {
+	for i, f := range nftconn.Families() {
 		for _, c := range chains[f] {
 			if c.Found {
 				x.chains[f] = append(x.chains[f], c.Name)
@@ -145,7 +145,7 @@ type holding struct {
 
 // reference returns what the reference's own tables map.
 func (x *foreign) referenceHoldings() (list []holding) {
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		for _, r := range x.reference[f] {
 			if fwd, ok := parseRule(f, r); ok {
 				list = append(list, holding{forward: fwd, rule: r, owner: state.Owner{ContainerID: r.Comment}})
@@ -157,7 +157,7 @@ func (x *foreign) referenceHoldings() (list []holding) {
 
 // iptablesHoldings returns what rules of iptables map.
 func (x *foreign) iptablesHoldings() (list []holding) {
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		owners, tags := make(map[string]state.Owner), make(map[string]string)
 		rules := x.iptables(f)
 		for _, r := range rules {
@@ -377,7 +377,7 @@ func (p Portmap) diffReference(x *foreign) (drifts []state.Drift, mine bool) {
 		return nil, false
 	}
 	drifts = p.missing(held, "rule of table "+referenceName)
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		if _, ok := p.Container(f); !ok || !slices.ContainsFunc(held, func(h holding) bool { return h.family() == f }) {
 			continue
 		}
@@ -434,7 +434,7 @@ func removeReference(ctx context.Context, c *nftconn.Conn, id string, addrs []ne
 	err = nftconn.Retry(ctx, func() error {
 		removed = nil
 		var tables []nftconn.Query
-		for _, f := range families() {
+		for _, f := range nftconn.Families() {
 			tables = append(tables, &nftconn.TableQuery{Table: referenceTable(f)})
 		}
 		gen, err := c.Read(ctx, tables...)
@@ -443,7 +443,7 @@ func removeReference(ctx context.Context, c *nftconn.Conn, id string, addrs []ne
 		}
 		var tx nftconn.Tx
 		tx.Guard(gen)
-		for i, f := range families() {
+		for i, f := range nftconn.Families() {
 			if !tables[i].(*nftconn.TableQuery).Found {
 				continue
 			}

@@ -54,7 +54,7 @@ func (p Portmap) ensureIPTables(ctx context.Context, k *state.Kernel) (state.Und
 	if drifts, _ := p.diffIPTables(x); len(drifts) == 0 {
 		return nil, nil
 	}
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		variant, err := iptables.Chosen(f)
 		if err != nil {
 			return fail(err)
@@ -109,10 +109,10 @@ func (p Portmap) script(f nftconn.Family, rules []nftconn.Rule, exists func(stri
 	if p.SNAT && p.SetChain == "" {
 		mark := uint64(1) << p.MarkBit
 		if !has("POSTROUTING", masqChain) {
-			add("-A POSTROUTING -m comment --comment %s -j %s", quote(masqComment), masqChain)
+			add("-A POSTROUTING -m comment --comment %s -j %s", iptables.Quote(masqComment), masqChain)
 		}
 		if !p.marks(rules, markChain, "MARK") {
-			add("-A %s -m comment --comment %s -j MARK --set-xmark %#x/%#x", markChain, quote(setMarkComment), mark, mark)
+			add("-A %s -m comment --comment %s -j MARK --set-xmark %#x/%#x", markChain, iptables.Quote(setMarkComment), mark, mark)
 		}
 		if !p.marks(rules, masqChain, "MASQUERADE") {
 			add("-A %s -m mark --mark %#x/%#x -j MASQUERADE", masqChain, mark, mark)
@@ -132,7 +132,7 @@ func (p Portmap) script(f nftconn.Family, rules []nftconn.Rule, exists func(stri
 		}
 		add("-A %s %s -j DNAT --to-destination %s", chain, match, to)
 	}
-	add("-A %s -m comment --comment %s -j RETURN", chain, quote(p.Owner.Tag()))
+	add("-A %s -m comment --comment %s -j RETURN", chain, iptables.Quote(p.Owner.Tag()))
 	led := make(map[string]bool) // protocols
 	for _, r := range rules {
 		if r.Chain == hostportChain && r.Jump() == chain {
@@ -143,7 +143,7 @@ func (p Portmap) script(f nftconn.Family, rules []nftconn.Rule, exists func(stri
 	for _, word := range p.conditions(f) {
 		conditions += quoteWord(word) + " "
 	}
-	comment := quote(containerComment(p.Owner))
+	comment := iptables.Quote(containerComment(p.Owner))
 	for _, group := range multiports(own) {
 		if led[group.protocol] {
 			continue
@@ -266,15 +266,10 @@ func multiports(list []forward) (groups []multiport) {
 	return groups
 }
 
-// quote writes an argument for iptables-restore.
-func quote(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
-}
-
 // quoteWord quotes a word only where it has to be.
 func quoteWord(s string) string {
 	if strings.ContainsAny(s, " \t\"'\\") {
-		return quote(s)
+		return iptables.Quote(s)
 	}
 	return s
 }
@@ -285,7 +280,7 @@ func (p Portmap) diffIPTables(x *foreign) (drifts []state.Drift, mine bool) {
 	chain := containerChain(p.Owner)
 	held := slices.DeleteFunc(x.iptablesHoldings(), func(h holding) bool { return h.rule.Chain != chain })
 	where := "iptables table nat chain "
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		own := p.ofFamily(f)
 		if len(own) == 0 {
 			continue
@@ -338,74 +333,17 @@ func protocolOf(r nftconn.Rule) string {
 	return protocolName(f.protocol)
 }
 
-// removeChain removes a container's chain and the rules that lead there, in
-// both of the kernel's implementations, and starts a process for the legacy one
-// alone.
+// removeChain removes a container's chain and the rules that lead there.
 func removeChain(ctx context.Context, k *state.Kernel, chain string) error {
 	conn, err := k.NFT()
 	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, f := range families() {
-		errs = append(errs, removeNFTChain(ctx, conn, f, chain), removeLegacyChain(ctx, k, f, chain))
-	}
-	return errors.Join(errs...)
-}
-
-func removeNFTChain(ctx context.Context, c *nftconn.Conn, f nftconn.Family, chain string) error {
-	err := nftconn.Retry(ctx, func() error {
-		q := nftconn.ChainQuery{Table: natOf(f), Name: chain}
-		gen, err := c.Read(ctx, &q)
-		if err != nil || !q.Found {
-			return err
-		}
-		jumps := nftconn.RulesQuery{Table: natOf(f), Chain: hostportChain}
-		if _, err := c.Read(ctx, &jumps); err != nil {
-			return err
-		}
-		var tx nftconn.Tx
-		tx.Guard(gen)
-		for _, r := range jumps.Rules {
-			if r.Jump() == chain {
-				tx.DeleteRule(r)
-			}
-		}
-		tx.DeleteChain(natOf(f), chain)
-		return c.Commit(ctx, &tx)
-	})
-	if errors.Is(err, nftconn.ErrUnsupported) {
-		return nil
-	}
-	return err
-}
-
-func removeLegacyChain(ctx context.Context, k *state.Kernel, f nftconn.Family, chain string) error {
-	conn, err := k.NFT()
-	if err != nil {
-		return err
-	}
-	legacy, err := conn.Legacy(ctx, f, natTable)
-	if err != nil || !slices.Contains(legacy.Chains, chain) {
 		return err
 	}
 	ns, err := k.Namespace(state.Host)
 	if err != nil {
 		return err
 	}
-	saved, err := iptables.Save(ctx, ns, f, iptables.Legacy, natTable)
-	if err != nil {
-		return err
-	}
-	lines := []string{"*" + natTable}
-	for line := range strings.Lines(saved) {
-		rule, ok := strings.CutPrefix(strings.TrimSpace(line), "-A "+hostportChain+" ")
-		if ok && strings.HasSuffix(rule, "-j "+chain) {
-			lines = append(lines, "-D "+hostportChain+" "+rule)
-		}
-	}
-	lines = append(lines, "-F "+chain, "-X "+chain, "COMMIT\n")
-	return iptables.Restore(ctx, ns, f, iptables.Legacy, strings.Join(lines, "\n"))
+	return iptables.Removal{Table: natTable, From: hostportChain, Chain: chain}.Run(ctx, conn, ns)
 }
 
 // containers returns where the forwards of a chain lead to.

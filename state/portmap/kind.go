@@ -71,7 +71,7 @@ func removeForeign(ctx context.Context, k *state.Kernel, c *nftconn.Conn, o stat
 	}
 	chain := containerChain(o)
 	held := containers(x.iptablesHoldings(), chain)
-	there := slices.ContainsFunc(families(), func(f nftconn.Family) bool {
+	there := slices.ContainsFunc(nftconn.Families(), func(f nftconn.Family) bool {
 		return slices.ContainsFunc(x.iptables(f), func(r nftconn.Rule) bool { return r.Chain == chain || r.Jump() == chain })
 	})
 	if there {
@@ -113,7 +113,7 @@ func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid [
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		for _, rule := range x.iptables(f) {
 			o, ok := commentOwner(rule.Comment)
 			same := func(v state.Owner) bool { return containerChain(v) == containerChain(o) }

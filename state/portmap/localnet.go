@@ -216,7 +216,7 @@ func guardWithIPTables(ctx context.Context, k *state.Kernel) error {
 		}
 		lines := []string{"*" + rawTable}
 		for _, side := range []string{"-d", "-s"} {
-			lines = append(lines, fmt.Sprintf("-I PREROUTING 1 ! -i lo %s %s -m comment --comment %s -j DROP", side, loopback(nftconn.IPv4), quote(localnetComment)))
+			lines = append(lines, fmt.Sprintf("-I PREROUTING 1 ! -i lo %s %s -m comment --comment %s -j DROP", side, loopback(nftconn.IPv4), iptables.Quote(localnetComment)))
 		}
 		return strings.Join(append(lines, "COMMIT\n"), "\n"), nil
 	})

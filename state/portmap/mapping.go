@@ -55,8 +55,6 @@ func (m Mapping) of(f nftconn.Family) bool {
 	return !m.HostAddr.IsValid() || nftconn.FamilyOf(m.HostAddr) == f
 }
 
-func families() []nftconn.Family { return []nftconn.Family{nftconn.IPv4, nftconn.IPv6} }
-
 // anyOf is the address that stands for every one of a family.
 func anyOf(f nftconn.Family) netip.Addr {
 	if f == nftconn.IPv4 {
@@ -115,7 +113,7 @@ func (f forward) compare(o forward) int {
 // lead one port to two.
 func forwards(mappings []Mapping, addrs []netip.Prefix, loopback6 bool) ([]forward, error) {
 	var list, implied []forward
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		to, ok := firstOf(f, addrs)
 		for _, m := range mappings {
 			if !ok || !m.of(f) {

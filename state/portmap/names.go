@@ -15,7 +15,7 @@ import (
 // else to look.
 func at(host netip.Addr) nftconn.Map {
 	f := nftconn.FamilyOf(host)
-	return nftconn.Map{Table: nftconn.Own(), Name: familyName(f) + "-at-" + hex.EncodeToString(host.AsSlice()), Key: []nftconn.Type{addrType(f)}}
+	return nftconn.Map{Table: nftconn.Own(), Name: familyName(f) + "-at-" + hex.EncodeToString(host.AsSlice()), Key: []nftconn.Type{nftconn.AddrType(f)}}
 }
 
 // What the names of the table's maps tell.
@@ -33,7 +33,7 @@ func readNames(names []string) shared {
 		hosts:   make(map[nftconn.Family][]netip.Addr),
 		lengths: make(map[nftconn.Family][]int),
 	}
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		for _, name := range names {
 			rest, ok := strings.CutPrefix(name, familyName(f))
 			if !ok {
@@ -73,7 +73,7 @@ func readNames(names []string) shared {
 
 // maps returns all maps of ports that there are.
 func (s shared) maps() (maps []nftconn.Map) {
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		for _, name := range s.classes[f] {
 			maps = append(maps, s.mapsOf(class{family: f, name: name})...)
 		}
@@ -91,7 +91,7 @@ func (s shared) mapsOf(c class) (maps []nftconn.Map) {
 
 // sources returns all sets of pairs that there are.
 func (s shared) sources() (sets []nftconn.Map) {
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		for _, bits := range s.lengths[f] {
 			sets = append(sets, near(f, bits))
 		}

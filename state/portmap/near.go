@@ -11,7 +11,7 @@ import (
 // near is the set of the pairs of a source's prefix, of so many bits, and a
 // container, whose flows need the host's address as their source.
 func near(f nftconn.Family, bits int) nftconn.Map {
-	addr := addrType(f)
+	addr := nftconn.AddrType(f)
 	return nftconn.Map{Table: nftconn.Own(), Name: familyName(f) + "-near-" + strconv.Itoa(bits), Key: []nftconn.Type{addr, addr}}
 }
 

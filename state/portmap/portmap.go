@@ -117,7 +117,7 @@ var _ state.Resource = Portmap{}
 // first of each family is used. What can't be is an error of the configuration.
 func New(o state.Owner, mappings []Mapping, addrs []netip.Prefix, options Options) (Portmap, error) {
 	p := Portmap{Owner: o, Options: options, classes: make(map[nftconn.Family]class)}
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		if a, ok := firstOf(f, addrs); ok {
 			p.addrs = append(p.addrs, a)
 		}
@@ -131,7 +131,7 @@ func New(o state.Owner, mappings []Mapping, addrs []netip.Prefix, options Option
 	if options.Backend == IPTables {
 		return p, nil
 	}
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		words := options.conditions(f)
 		compiled, err := Compile(f, words)
 		if err != nil {
@@ -403,7 +403,7 @@ func Available(ctx context.Context, r state.Reader, o Options) error {
 			return err
 		}
 	}
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		if err := iptables.Installed(f); err != nil {
 			return err
 		}

@@ -56,16 +56,6 @@ func readTables(ctx context.Context, r nftconn.Reader, others ...nftconn.Query) 
 	return t, err
 }
 
-func (t *tables) chain(name string) []nftconn.Rule {
-	var rules []nftconn.Rule
-	for _, r := range t.rules.Rules {
-		if r.Chain == name {
-			rules = append(rules, r)
-		}
-	}
-	return rules
-}
-
 // chains returns the chains as they should be, where those lead that others
 // lead to first: for the classes and prefixes that others use, and those that an
 // attachment does.
@@ -75,7 +65,7 @@ func (p Portmap) chains(s shared) []nftconn.Chain {
 		chains = append(chains, nftconn.Chain{Table: nftconn.Own(), Name: name, Hook: hook, Rules: rules})
 	}
 	var dispatch, sources []nftconn.Rule
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		every, own, known := class{family: f}, p.class(f), s.classes[f]
 		if !slices.Contains(known, own.name) {
 			known = append(slices.Clone(known), own.name)
@@ -160,7 +150,7 @@ func (t *tables) defects(p Portmap) (found []defect) {
 		}
 	}
 	for _, c := range p.chains(readNames(t.names.Names)) {
-		if rules := t.chain(c.Name); !slices.EqualFunc(rules, c.Rules, nftconn.Rule.Equal) {
+		if rules := t.rules.Of(c.Name); !slices.EqualFunc(rules, c.Rules, nftconn.Rule.Equal) {
 			found = append(found, defect{"rules of chain " + c.String(), fmt.Sprintf("%d as plumb makes them", len(c.Rules)), fmt.Sprintf("%d with others", len(rules))})
 		}
 	}
@@ -170,7 +160,7 @@ func (t *tables) defects(p Portmap) (found []defect) {
 // maps returns the maps and sets that p needs.
 func (p Portmap) maps() []nftconn.Map {
 	var maps []nftconn.Map
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		own := p.class(f)
 		if own.name != "" {
 			maps = append(maps, class{family: f}.ports(1))

@@ -19,7 +19,7 @@ import (
 // under is the map of what is covered in a class: by protocol, address and
 // first and last port of the host, and how many more lie below.
 func (c class) under() nftconn.Map {
-	addr := addrType(c.family)
+	addr := nftconn.AddrType(c.family)
 	return nftconn.Map{
 		Table: nftconn.Own(), Name: familyName(c.family) + "-under" + c.name,
 		Key:  []nftconn.Type{nftconn.Protocol, addr, nftconn.Service, nftconn.Service, nftconn.Service},
@@ -132,7 +132,7 @@ func (c class) stacks(ctx context.Context, r nftconn.Reader, names []string, pla
 
 // unders returns the maps of what is covered that there are.
 func (s shared) unders(names []string) (maps []nftconn.Map) {
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		for _, name := range s.classes[f] {
 			if m := (class{family: f, name: name}).under(); slices.Contains(names, m.Name) {
 				maps = append(maps, m)
@@ -189,7 +189,7 @@ func (p Portmap) cover(tx *nftconn.Tx, e entry, below map[place]stack) bool {
 func (o owned) uncover(ctx context.Context, r nftconn.Reader, tx *nftconn.Tx, names []string, removed []entry) (bool, error) {
 	s := readNames(names)
 	found := false
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		for _, name := range s.classes[f] {
 			c := class{family: f, name: name}
 			var places []place
@@ -235,7 +235,7 @@ func (o owned) uncover(ctx context.Context, r nftconn.Reader, tx *nftconn.Tx, na
 // removal of what is not of p's container: it belonged to one that the place was taken from.
 func (p Portmap) below(ctx context.Context, r nftconn.Reader, tx *nftconn.Tx, names []string) (map[place]stack, error) {
 	all := make(map[place]stack)
-	for _, f := range families() {
+	for _, f := range nftconn.Families() {
 		var places []place
 		for _, fwd := range p.forwards {
 			if fwd.family() == f {
