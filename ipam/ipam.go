@@ -38,15 +38,31 @@ func Decode(raw json.RawMessage, into any, key string) error {
 	return nil
 }
 
-// Routed is the part of a section "ipam" that has the routes, which Routes
-// decodes.
+// Routed is the part of a section "ipam" that has the routes, which
+// DecodeRoutes decodes.
 type Routed struct {
-	Routes json.RawMessage `json:"routes" keys:"advmss dst gw mtu priority scope table"`
+	Routes rawRoutes `json:"routes"`
 }
 
-// Routes decodes the key "routes" of the section "ipam". Its elements have the
+type rawRoutes struct{ json.RawMessage }
+
+// Shape implements plugin.Shaped: it is that of the routes of a result of 1.1.0.
+func (rawRoutes) Shape() any {
+	return []struct {
+		Dst      string `json:"dst" schema:"required is=subnet"`
+		GW       string `json:"gw" schema:"is=address"`
+		MTU      int    `json:"mtu" schema:"min=0"`
+		AdvMSS   int    `json:"advmss" schema:"min=0"`
+		Priority int    `json:"priority" schema:"min=0"`
+		Table    *int   `json:"table" schema:"min=0"`
+		Scope    *int   `json:"scope" schema:"min=0"`
+	}{}
+}
+
+// DecodeRoutes decodes the key "routes" of the section "ipam". Its elements have the
 // form of those of a result of 1.1.0.
-func Routes(raw json.RawMessage) ([]cni.Route, error) {
+func (r Routed) DecodeRoutes() ([]cni.Route, error) {
+	raw := r.Routes.RawMessage
 	const hint = `a route is {"dst": "CIDR", "gw": "address"}, and may have mtu, advmss, priority, table and scope`
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil, nil
@@ -54,7 +70,7 @@ func Routes(raw json.RawMessage) ([]cni.Route, error) {
 	if raw[0] != '[' {
 		return nil, Invalid("ipam.routes", hint, "not a list")
 	}
-	r, err := cni.DecodeResult(fmt.Appendf(nil, `{"routes":%s}`, raw), cni.V110)
+	result, err := cni.DecodeResult(fmt.Appendf(nil, `{"routes":%s}`, raw), cni.V110)
 	if err != nil {
 		// It is said of a result, "decode result: routes[0]: ...", of which what
 		// it wraps knows nothing.
@@ -63,12 +79,12 @@ func Routes(raw json.RawMessage) ([]cni.Route, error) {
 		}
 		return nil, cni.Errorf(cni.CodeInvalidConfig, "ipam.%v", err).WithDetails(hint)
 	}
-	for i, route := range r.Routes {
+	for i, route := range result.Routes {
 		if route.GW.IsValid() && route.GW.BitLen() != route.Dst.Addr().BitLen() {
 			return nil, Invalid(fmt.Sprintf("ipam.routes[%d].gw", i), "both must be IPv4 or both IPv6", "%s can't be the gateway to %s", route.GW, route.Dst)
 		}
 	}
-	return r.Routes, nil
+	return result.Routes, nil
 }
 
 // A Request is an address that the caller asks for, as it was given, and the

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 )
 
 // TestRouted compares the keys of a route with those that a result writes of
-// it, which Routes reads.
+// it, which DecodeRoutes reads.
 func TestRouted(t *testing.T) {
 	full := &cni.Result{Routes: []cni.Route{{
 		Dst: netip.MustParsePrefix("10.0.0.0/8"), GW: netip.MustParseAddr("10.0.0.1"), MTU: 1, AdvMSS: 1, Priority: 1, Table: new(1), Scope: new(1),
@@ -29,7 +30,7 @@ func TestRouted(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(written.Routes[0])) {
 		want = append(want, "routes."+name)
 	}
-	if got := plugin.KeysOf[Routed](); !slices.Equal(got, want) {
+	if got := plugin.KeysOf(reflect.TypeFor[Routed]()); !slices.Equal(got, want) {
 		t.Errorf("the keys are %v, want %v", got, want)
 	}
 }

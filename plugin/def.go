@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"net/netip"
+	"reflect"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/state"
@@ -63,8 +64,8 @@ type Def[C any] struct {
 // New returns the plugin that a definition declares.
 func New[C any](d Def[C]) Plugin {
 	return Plugin{
-		name: d.Name,
-		keys: KeysOf[C],
+		name:   d.Name,
+		config: reflect.TypeFor[C](),
 		serve: func(ctx context.Context, s *session) (*cni.Result, error) {
 			switch s.Verb {
 			case cni.VerbAdd:

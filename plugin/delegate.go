@@ -113,8 +113,8 @@ func (s *session) ipamStatus(ctx context.Context) error {
 // that execute it.
 func FromIPAM(p IPAM) Plugin {
 	return Plugin{
-		name: p.Name(),
-		keys: p.Keys,
+		name:   p.Name(),
+		config: p.Config(),
 		serve: func(ctx context.Context, s *session) (*cni.Result, error) {
 			switch s.Verb {
 			case cni.VerbAdd:

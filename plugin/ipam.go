@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"net/netip"
+	"reflect"
 
 	"github.com/plumb-cni/plumb/cni"
 )
@@ -14,9 +15,9 @@ type IPAM interface {
 	// Name is the type under which configurations ask for the plugin.
 	Name() string
 
-	// Keys are the configuration keys that the plugin reads, nested ones
-	// with dots, such as KeysOf returns.
-	Keys() []string
+	// Config is the type of what the plugin reads of a configuration, the
+	// section "ipam" among it; see Plugin.Config.
+	Config() reflect.Type
 
 	// Add allocates and returns addresses, routes and DNS, without
 	// interfaces. When it fails nothing stays allocated.

@@ -6,18 +6,32 @@ import (
 	"strings"
 )
 
+// A Shaped type is one whose JSON doesn't follow from its Go type, because it
+// is decoded by a method or elsewhere. Shape returns a value of a type from
+// which it follows.
+type Shaped interface{ Shape() any }
+
+// ShapeOf returns the type from which the JSON of another follows, mostly that
+// type itself.
+func ShapeOf(t reflect.Type) reflect.Type {
+	if shaped, ok := reflect.Zero(t).Interface().(Shaped); ok {
+		return reflect.TypeOf(shaped.Shape())
+	}
+	return t
+}
+
 // KeysOf lists the JSON keys of a configuration type, those of nested objects as
-// "outer.inner", sorted. A field whose value is decoded elsewhere lists the
-// keys in it in a tag: `keys:"dst gw"`.
-func KeysOf[C any]() []string {
-	keys := structKeys("", reflect.TypeFor[C]())
+// "outer.inner", sorted.
+func KeysOf(t reflect.Type) []string {
+	keys := structKeys("", t)
 	slices.Sort(keys)
 	return keys
 }
 
 func structKeys(prefix string, t reflect.Type) []string {
+	t = ShapeOf(t)
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
-		t = t.Elem()
+		t = ShapeOf(t.Elem())
 	}
 	if t.Kind() != reflect.Struct {
 		return nil
@@ -32,9 +46,6 @@ func structKeys(prefix string, t reflect.Type) []string {
 			continue
 		}
 		inner := structKeys(prefix+tag+".", f.Type)
-		for elsewhere := range strings.FieldsSeq(f.Tag.Get("keys")) {
-			inner = append(inner, prefix+tag+"."+elsewhere)
-		}
 		if inner == nil {
 			inner = []string{prefix + tag}
 		}

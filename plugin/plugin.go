@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -17,17 +18,23 @@ import (
 
 // A Plugin is a plugin of ours, ready to serve any verb.
 type Plugin struct {
-	name  string
-	keys  func() []string
-	serve func(context.Context, *session) (*cni.Result, error)
+	name   string
+	config reflect.Type
+	serve  func(context.Context, *session) (*cni.Result, error)
 }
 
 // Name is the type under which configurations ask for the plugin.
 func (p Plugin) Name() string { return p.name }
 
+// Config returns the type of the plugin's own configuration: its fields are the
+// keys that the plugin understands beyond those of the specification, as
+// encoding/json reads them. What values they may have is in tags "schema",
+// whose terms package internal/schema lists.
+func (p Plugin) Config() reflect.Type { return p.config }
+
 // Keys returns the configuration keys that the plugin understands beyond those
 // of the specification, nested ones with dots.
-func (p Plugin) Keys() []string { return p.keys() }
+func (p Plugin) Keys() []string { return KeysOf(p.config) }
 
 // A Host is what a process offers to the plugins that run in it. The zero Host
 // serves those that ask no IPAM plugin.

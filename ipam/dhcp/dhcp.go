@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/netns"
@@ -30,17 +31,17 @@ func New() plugin.IPAM { return dhcp{} }
 // A section is the section "ipam" of a configuration.
 type section struct {
 	// DaemonSocketPath is the daemon's socket; empty is wire.DefaultSocket.
-	DaemonSocketPath string `json:"daemonSocketPath"`
+	DaemonSocketPath string `json:"daemonSocketPath" schema:"is=path"`
 
 	// Request are the options that the server is asked for.
 	Request []struct {
 		SkipDefault bool       `json:"skipDefault"` // none but those named
-		Option      optionName `json:"option"`
+		Option      optionName `json:"option" schema:"number"`
 	} `json:"request"`
 
 	// Provide are options that the server is told.
 	Provide []struct {
-		Option  optionName `json:"option"`
+		Option  optionName `json:"option" schema:"number"`
 		Value   string     `json:"value"`
 		FromArg string     `json:"fromArg"` // a key of CNI_ARGS, before Value
 	} `json:"provide"`
@@ -56,24 +57,24 @@ type section struct {
 
 	// MAC is the hardware address that the interface will have in the end,
 	// if a later plugin sets it and the caller doesn't say.
-	MAC string `json:"mac"`
+	MAC string `json:"mac" schema:"is=mac"`
 }
 
 // macKeys are the keys by which a caller gives the hardware address.
 type macKeys struct {
 	Args struct {
 		CNI struct {
-			MAC string `json:"mac"`
+			MAC string `json:"mac" schema:"is=mac"`
 		} `json:"cni"`
 	} `json:"args"`
 	RuntimeConfig struct {
-		MAC string `json:"mac"`
+		MAC string `json:"mac" schema:"is=mac"`
 	} `json:"runtimeConfig"`
 }
 
-// Keys implements plugin.IPAM.
-func (dhcp) Keys() []string {
-	return plugin.KeysOf[struct {
+// Config implements plugin.IPAM.
+func (dhcp) Config() reflect.Type {
+	return reflect.TypeFor[struct {
 		IPAM section `json:"ipam"`
 		macKeys
 	}]()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/addrstore"
@@ -19,12 +20,12 @@ const DefaultDataDir = addrstore.DefaultDir
 // them alone, and before there were lists of ranges, one could stand in it.
 type (
 	dataDirSection struct {
-		DataDir string `json:"dataDir"`
+		DataDir string `json:"dataDir" schema:"is=path"`
 	}
 	section struct {
-		Ranges [][]rangeJSON `json:"ranges"`
+		Ranges [][]rangeJSON `json:"ranges" schema:"each=subnet"`
 		ipam.Routed
-		ResolvConf string `json:"resolvConf"`
+		ResolvConf string `json:"resolvConf" schema:"is=path"`
 
 		// StatusOnExhaustion makes STATUS fail while a range set has no
 		// free address.
@@ -37,9 +38,9 @@ type runtimeSection struct {
 	IPRanges [][]rangeJSON `json:"ipRanges"`
 }
 
-// Keys implements plugin.IPAM.
-func (*hostLocal) Keys() []string {
-	return plugin.KeysOf[struct {
+// Config implements plugin.IPAM.
+func (*hostLocal) Config() reflect.Type {
+	return reflect.TypeFor[struct {
 		IPAM struct {
 			dataDirSection
 			rangeJSON
@@ -88,7 +89,7 @@ func parseConfig(r *plugin.Request) (*config, error) {
 	if c.resolvConf != "" && !filepath.IsAbs(c.resolvConf) {
 		return nil, ipam.Invalid("ipam.resolvConf", "", "%q is not an absolute path", c.resolvConf)
 	}
-	if c.routes, err = ipam.Routes(section.Routes); err != nil {
+	if c.routes, err = section.DecodeRoutes(); err != nil {
 		return nil, err
 	}
 

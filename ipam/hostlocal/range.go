@@ -14,10 +14,10 @@ import (
 
 // rangeJSON is a range as it is configured. Only the subnet is required.
 type rangeJSON struct {
-	Subnet     string `json:"subnet"`
-	RangeStart string `json:"rangeStart"`
-	RangeEnd   string `json:"rangeEnd"`
-	Gateway    string `json:"gateway"`
+	Subnet     string `json:"subnet" schema:"is=subnet"`
+	RangeStart string `json:"rangeStart" schema:"is=address"`
+	RangeEnd   string `json:"rangeEnd" schema:"is=address"`
+	Gateway    string `json:"gateway" schema:"is=address"`
 }
 
 // An addrRange is the addresses of a subnet from start to end, both inclusive.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -24,16 +25,16 @@ func New() plugin.IPAM { return static{} }
 // A section is the section "ipam" of a configuration.
 type section struct {
 	Addresses []struct {
-		Address string `json:"address"`
-		Gateway string `json:"gateway"`
+		Address string `json:"address" schema:"required is=subnet"`
+		Gateway string `json:"gateway" schema:"is=address"`
 	} `json:"addresses"`
 	ipam.Routed
 	DNS cni.DNS `json:"dns"`
 }
 
-// Keys implements plugin.IPAM.
-func (static) Keys() []string {
-	return plugin.KeysOf[struct {
+// Config implements plugin.IPAM.
+func (static) Config() reflect.Type {
+	return reflect.TypeFor[struct {
 		IPAM section `json:"ipam"`
 		ipam.RequestKeys
 	}]()
@@ -101,7 +102,7 @@ func parse(r *plugin.Request) (*cni.Result, error) {
 	}
 	result := &cni.Result{CNIVersion: r.Config.CNIVersion, DNS: section.DNS}
 	var err error
-	if result.Routes, err = ipam.Routes(section.Routes); err != nil {
+	if result.Routes, err = section.DecodeRoutes(); err != nil {
 		return nil, err
 	}
 	requests, err := ipam.DecodeRequests(r)

@@ -27,6 +27,10 @@ const (
 // maxMetric is the highest that the kernel takes and an int of any size holds.
 const maxMetric = math.MaxInt32
 
+// DefaultRoutes returns the words that a DefaultRoute may be, and the highest of
+// the metrics, which count from 1.
+func DefaultRoutes() (words []string, metrics int) { return []string{auto, never}, maxMetric }
+
 // ValidateDefaultRoute refuses what is none.
 func ValidateDefaultRoute(d DefaultRoute) error {
 	if d == nil || d == never || d == auto || chosen(d) != 0 {

@@ -12,11 +12,11 @@ import (
 type MACKeys struct {
 	Args struct {
 		CNI struct {
-			MAC string `json:"mac"` // comes before MAC of CNI_ARGS
+			MAC string `json:"mac" schema:"is=mac"` // comes before MAC of CNI_ARGS
 		} `json:"cni"`
 	} `json:"args"`
 	RuntimeConfig struct {
-		MAC string `json:"mac"` // comes before both
+		MAC string `json:"mac" schema:"is=mac"` // comes before both
 	} `json:"runtimeConfig"`
 }
 

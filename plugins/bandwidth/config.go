@@ -20,10 +20,12 @@ type Config struct {
 
 // Limits are what a container may send and receive.
 type Limits struct {
+	_ struct{} `schema:"exclude=shapedSubnets,unshapedSubnets"`
+
 	// IngressRate and EgressRate are what arrives at the container and what
 	// it sends, in bits a second; 0 is no limit.
-	IngressRate uint64 `json:"ingressRate"`
-	EgressRate  uint64 `json:"egressRate"`
+	IngressRate uint64 `json:"ingressRate" schema:"min=8"`
+	EgressRate  uint64 `json:"egressRate" schema:"min=8"`
 
 	// IngressBurst and EgressBurst are how many bits pass at once after a
 	// pause. 0 and 4294967295 derive it from the rate.
@@ -31,10 +33,10 @@ type Limits struct {
 	EgressBurst  uint64 `json:"egressBurst"`
 
 	// UnshapedSubnets are the other ends that no limit is for.
-	UnshapedSubnets []string `json:"unshapedSubnets"`
+	UnshapedSubnets []string `json:"unshapedSubnets" schema:"is=subnet"`
 
 	// ShapedSubnets are the only other ends that the limits are for.
-	ShapedSubnets []string `json:"shapedSubnets"`
+	ShapedSubnets []string `json:"shapedSubnets" schema:"is=subnet"`
 }
 
 // limits returns those that count, without any if there are none.

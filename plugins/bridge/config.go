@@ -14,8 +14,10 @@ const defaultBridge = "cni0"
 
 // A Config holds the keys of a bridge configuration.
 type Config struct {
+	_ struct{} `schema:"exclude=hairpinMode,promiscMode exclude=disableContainerInterface,ipam.type"`
+
 	// Bridge is the name of the bridge; empty means cni0.
-	Bridge string `json:"bridge"`
+	Bridge string `json:"bridge" schema:"is=interface"`
 
 	// IsGateway gives the bridge the gateway's address.
 	IsGateway bool `json:"isGateway"`
@@ -32,11 +34,11 @@ type Config struct {
 
 	// IPMasqBackend is "nftables" or "iptables"; empty takes nftables where
 	// the kernel has it.
-	IPMasqBackend string `json:"ipMasqBackend"`
+	IPMasqBackend string `json:"ipMasqBackend" schema:"enum=nftables|iptables"`
 
 	// MTU of the pair's ends, and of the bridge if it is made now, in bytes;
 	// 0 is the kernel's default.
-	MTU int `json:"mtu"`
+	MTU int `json:"mtu" schema:"min=68 max=65535"`
 
 	// HairpinMode lets a container reach itself through the bridge.
 	HairpinMode bool `json:"hairpinMode"`
@@ -73,7 +75,7 @@ type Config struct {
 
 	// VLAN is the VLAN of what the container sends without a tag, 1 to 4094;
 	// 0 leaves it in the bridge's default one.
-	VLAN int `json:"vlan"`
+	VLAN int `json:"vlan" schema:"min=1 max=4094"`
 
 	// VLANTrunk are the VLANs that the container may send in by tags.
 	VLANTrunk []Trunk `json:"vlanTrunk"`
@@ -85,9 +87,9 @@ type Config struct {
 
 // A Trunk is a VLAN, a range of them, or both.
 type Trunk struct {
-	ID    *int `json:"id"`
-	MinID *int `json:"minID"`
-	MaxID *int `json:"maxID"`
+	ID    *int `json:"id" schema:"min=1 max=4094"`
+	MinID *int `json:"minID" schema:"min=1 max=4094 with=maxID"`
+	MaxID *int `json:"maxID" schema:"min=1 max=4094 with=minID"`
 }
 
 func (c *Config) bridge() string {

@@ -28,7 +28,7 @@ const Name = "dnsname"
 // A Config holds the keys of a dnsname configuration.
 type Config struct {
 	// DomainName is what the full names of the network's containers end in.
-	DomainName string `json:"domainName"`
+	DomainName string `json:"domainName" schema:"required"`
 
 	// MultiDomain also resolves full names of containers of other networks of
 	// the host whose configuration says so too.

@@ -17,6 +17,8 @@ const kind = "dummy"
 
 // A Config holds the keys of a dummy configuration.
 type Config struct {
+	_ struct{} `schema:"require=ipam.type"`
+
 	// DefaultRoute says what becomes of the default routes that IPAM gives.
 	DefaultRoute iface.DefaultRoute `json:"defaultRoute"`
 }

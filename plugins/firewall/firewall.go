@@ -19,18 +19,18 @@ import (
 type Config struct {
 	// Backend is "firewalld", "iptables" or "nftables"; empty takes the
 	// first of these that is there.
-	Backend string `json:"backend"`
+	Backend string `json:"backend" schema:"enum=firewalld|iptables|nftables"`
 
 	// IPTablesAdminChainName is a chain of the user's whose rules come before
 	// those for containers; empty means CNI-ADMIN.
-	IPTablesAdminChainName string `json:"iptablesAdminChainName"`
+	IPTablesAdminChainName string `json:"iptablesAdminChainName" schema:"is=word max=28"`
 
 	// FirewalldZone is the zone that addresses become sources of; empty means
 	// trusted.
-	FirewalldZone string `json:"firewalldZone"`
+	FirewalldZone string `json:"firewalldZone" schema:"is=word"`
 
 	// IngressPolicy is "open", "same-bridge" or "isolated"; empty means open.
-	IngressPolicy string `json:"ingressPolicy"`
+	IngressPolicy string `json:"ingressPolicy" schema:"enum=open|same-bridge|isolated"`
 }
 
 // New returns the plugin.

@@ -26,10 +26,10 @@ type Config struct {
 	iface.Parent
 
 	// Mode is "l2", "l3" or "l3s"; empty means l2.
-	Mode string `json:"mode"`
+	Mode string `json:"mode" schema:"enum=l2|l3|l3s"`
 
 	// MTU in bytes; 0 is the master's.
-	MTU int `json:"mtu"`
+	MTU int `json:"mtu" schema:"min=68 max=65535"`
 
 	// AcceptRA says whether the container listens to IPv6 router
 	// advertisements. Unset is the kernel's default.

@@ -26,13 +26,13 @@ type Config struct {
 	iface.Parent
 
 	// Mode is "bridge", "private", "vepa" or "passthru"; empty means bridge.
-	Mode string `json:"mode"`
+	Mode string `json:"mode" schema:"enum=bridge|private|vepa|passthru"`
 
 	// MTU in bytes, at most the master's; 0 is the master's.
-	MTU int `json:"mtu"`
+	MTU int `json:"mtu" schema:"min=68 max=65535"`
 
 	// MAC is the hardware address; what a runtime asks for comes before it.
-	MAC string `json:"mac"`
+	MAC string `json:"mac" schema:"is=mac"`
 	iface.MACKeys
 
 	// BroadcastQueue is how many broadcast and multicast packets of the

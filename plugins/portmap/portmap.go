@@ -19,10 +19,12 @@ import (
 
 // A Config holds the keys of a portmap configuration.
 type Config struct {
+	_ struct{} `schema:"exclude=markMasqBit,externalSetMarkChain"`
+
 	// Backend is "nftables" or "iptables". Empty is nftables, unless
 	// ExternalSetMarkChain or conditions are of iptables, or the kernel has
 	// no nftables.
-	Backend portmap.Backend `json:"backend"`
+	Backend portmap.Backend `json:"backend" schema:"enum=nftables|iptables"`
 
 	// SNAT masquerades connections from the container's own subnet and from
 	// the host's loopback addresses; unset is true.
@@ -33,7 +35,7 @@ type Config struct {
 
 	// MarkMasqBit is the bit of the mark, 0 to 31, that the iptables
 	// backend uses; unset is 13.
-	MarkMasqBit *int `json:"markMasqBit"`
+	MarkMasqBit *int `json:"markMasqBit" schema:"min=0 max=31"`
 
 	// ExternalSetMarkChain is somebody else's chain of iptables that marks
 	// what is to be masqueraded.
@@ -51,10 +53,10 @@ type Config struct {
 
 // A Port is one mapping as runtimes write it.
 type Port struct {
-	HostPort      int    `json:"hostPort"`
-	ContainerPort int    `json:"containerPort"`
+	HostPort      int    `json:"hostPort" schema:"required min=1 max=65535"`
+	ContainerPort int    `json:"containerPort" schema:"required min=1 max=65535"`
 	Protocol      string `json:"protocol"`
-	HostIP        string `json:"hostIP"`
+	HostIP        string `json:"hostIP" schema:"is=address"`
 }
 
 // New returns the plugin.

@@ -18,16 +18,18 @@ import (
 
 // A Config holds the keys of a ptp configuration.
 type Config struct {
+	_ struct{} `schema:"require=ipam.type"`
+
 	// IPMasq hides the container's address from what lies outside its
 	// subnet.
 	IPMasq bool `json:"ipMasq"`
 
 	// IPMasqBackend is "nftables" or "iptables"; empty takes nftables where
 	// the kernel has it.
-	IPMasqBackend string `json:"ipMasqBackend"`
+	IPMasqBackend string `json:"ipMasqBackend" schema:"enum=nftables|iptables"`
 
 	// MTU of both ends in bytes; 0 is the kernel's default.
-	MTU int `json:"mtu"`
+	MTU int `json:"mtu" schema:"min=68 max=65535"`
 
 	// AcceptRA says whether the container listens to IPv6 router
 	// advertisements. Unset is the kernel's default, but no if IPAM gives

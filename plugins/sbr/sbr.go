@@ -16,13 +16,15 @@ import (
 
 // A Config holds the keys of a sbr configuration.
 type Config struct {
+	_ struct{} `schema:"exclude=table,gateway"`
+
 	// Table is the number of a routing table that somebody else fills: only
 	// the rules are made then, and no route is touched.
-	Table *uint32 `json:"table"`
+	Table *uint32 `json:"table" schema:"min=1"`
 
 	// Gateway is that of the interface, in the place of the one that the
 	// result has for the addresses of its family.
-	Gateway string `json:"gateway"`
+	Gateway string `json:"gateway" schema:"is=address"`
 
 	// AddSourceHints leaves the routes but the default ones in the main table
 	// as well, so that what has not chosen its address yet finds them.

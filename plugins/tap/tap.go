@@ -27,10 +27,10 @@ type Config struct {
 	MultiQueue bool `json:"multiQueue"`
 
 	// MTU in bytes; 0 is the kernel's default.
-	MTU int `json:"mtu"`
+	MTU int `json:"mtu" schema:"min=68 max=65521"`
 
 	// MAC is the hardware address; what a runtime asks for comes before it.
-	MAC string `json:"mac"`
+	MAC string `json:"mac" schema:"is=mac"`
 	iface.MACKeys
 
 	// Owner and Group are the numbers of who may open the device without
@@ -42,7 +42,7 @@ type Config struct {
 	SELinuxContext string `json:"selinuxContext"`
 
 	// Bridge is one in the container, for the device to be a port of.
-	Bridge string `json:"bridge"`
+	Bridge string `json:"bridge" schema:"is=interface"`
 
 	// DefaultRoute says what becomes of the default routes that IPAM gives.
 	DefaultRoute iface.DefaultRoute `json:"defaultRoute"`
@@ -74,6 +74,9 @@ func validate(c *Config, r *plugin.Request) error {
 	}
 	if err := iface.ValidateDefaultRoute(c.DefaultRoute); err != nil {
 		return err
+	}
+	if c.Bridge != "" && cni.ValidateIfName(c.Bridge) != nil {
+		return cni.Errorf(cni.CodeInvalidConfig, "bridge %q is not a name for an interface: 1 to 15 bytes without slash, colon and space", c.Bridge)
 	}
 	if c.MTU > maxMTU {
 		return cni.Errorf(cni.CodeInvalidConfig, "mtu %d is out of range; a tap device takes up to %d bytes", c.MTU, maxMTU)

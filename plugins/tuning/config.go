@@ -21,10 +21,10 @@ import (
 type Config struct {
 	SysCtl   settings `json:"sysctl"`
 	MAC      string   `json:"mac"`
-	MTU      int      `json:"mtu"`     // bytes; 0 is left as it is
-	Promisc  bool     `json:"promisc"` // false is left as it is
+	MTU      int      `json:"mtu" schema:"min=0"` // bytes; 0 is left as it is
+	Promisc  bool     `json:"promisc"`            // false is left as it is
 	AllMulti *bool    `json:"allmulti"`
-	TxQLen   *int     `json:"txQLen"` // packets
+	TxQLen   *int     `json:"txQLen" schema:"min=0"` // packets
 
 	// DataDir is where the reference keeps what it has changed, for DEL of
 	// its attachments; empty means /run/cni/tuning.
@@ -35,10 +35,10 @@ type Config struct {
 		CNI struct {
 			SysCtl   settings `json:"sysctl"`
 			MAC      *string  `json:"mac"`
-			MTU      *int     `json:"mtu"`
+			MTU      *int     `json:"mtu" schema:"min=0"`
 			Promisc  *bool    `json:"promisc"`
 			AllMulti *bool    `json:"allmulti"`
-			TxQLen   *int     `json:"txQLen"`
+			TxQLen   *int     `json:"txQLen" schema:"min=0"`
 		} `json:"cni"`
 	} `json:"args"`
 	RuntimeConfig struct {
@@ -52,6 +52,9 @@ const defaultDataDir = "/run/cni/tuning"
 type settings []setting
 
 type setting struct{ key, value string }
+
+// Shape implements plugin.Shaped.
+func (settings) Shape() any { return map[string]string{} }
 
 // UnmarshalJSON decodes an object, none of whose keys may stand there twice.
 func (s *settings) UnmarshalJSON(data []byte) error {

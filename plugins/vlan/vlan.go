@@ -21,13 +21,15 @@ const maxID = 4094
 
 // A Config holds the keys of a vlan configuration.
 type Config struct {
+	_ struct{} `schema:"require=master,ipam.type"`
+
 	iface.Parent
 
 	// VLANID is the ID; 0 is for packets that have only a priority.
-	VLANID *int `json:"vlanId"`
+	VLANID *int `json:"vlanId" schema:"required min=0 max=4094"`
 
 	// MTU in bytes, at most the master's; 0 is the master's.
-	MTU int `json:"mtu"`
+	MTU int `json:"mtu" schema:"min=68 max=65535"`
 
 	// ACD makes the addresses wait until nobody on the network is found to
 	// have them already.

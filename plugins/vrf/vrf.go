@@ -15,15 +15,15 @@ import (
 // A Config holds the keys of a vrf configuration.
 type Config struct {
 	// VRFName is the name of the VRF device in the container.
-	VRFName string `json:"vrfname"`
+	VRFName string `json:"vrfname" schema:"is=interface"`
 
 	// Table is the number of its routing table; 0 takes one that is free.
 	Table uint32 `json:"table"`
 
 	Args struct {
 		CNI struct {
-			VRFName string `json:"vrfname"` // comes before VRFName
-			Table   uint32 `json:"table"`   // comes before Table
+			VRFName string `json:"vrfname" schema:"is=interface"` // comes before VRFName
+			Table   uint32 `json:"table"`                         // comes before Table
 		} `json:"cni"`
 	} `json:"args"`
 }

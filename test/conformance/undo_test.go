@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -90,7 +91,7 @@ func (things) Garbage(context.Context, state.Reader, string, []state.Owner) ([]s
 type pool struct{ *world }
 
 func (pool) Name() string                                  { return "pool" }
-func (pool) Keys() []string                                { return nil }
+func (pool) Config() reflect.Type                          { return reflect.TypeFor[struct{}]() }
 func (pool) Check(context.Context, *plugin.Request) error  { return nil }
 func (pool) Status(context.Context, *plugin.Request) error { return nil }
 

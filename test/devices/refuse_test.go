@@ -8,6 +8,7 @@ import (
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/test/attach"
+	"github.com/plumb-cni/plumb/test/editor"
 	"github.com/plumb-cni/plumb/test/host"
 	"github.com/plumb-cni/plumb/test/keys"
 )
@@ -22,9 +23,10 @@ func TestRefuse(t *testing.T) {
 		before             string // commands on the host
 		code               cni.Code
 		want               string
+		beyond             bool // a schema can't state it
 	}{
 		{plugin: "macvlan", keys: up0 + `"mode":"source",`, code: 7, want: `mode "source" is none of private, vepa, bridge, passthru`},
-		{plugin: "macvlan", keys: up0 + `"mtu":1501,`, code: 7, want: "mtu 1501 is more than the 1500 of master up0"},
+		{plugin: "macvlan", keys: up0 + `"mtu":1501,`, code: 7, want: "mtu 1501 is more than the 1500 of master up0", beyond: true},
 		{plugin: "macvlan", keys: up0 + `"mtu":-1,`, code: 7, want: "mtu -1 is out of range"},
 		{plugin: "macvlan", keys: up0 + `"mtu":67,`, code: 7, want: "mtu 67 is out of range"},
 		{plugin: "macvlan", keys: up0 + `"mac":"02:66",`, code: 7, want: `mac: "02:66" is not a hardware address`},
@@ -42,15 +44,15 @@ func TestRefuse(t *testing.T) {
 		{plugin: "vlan", keys: up0, code: 7, want: "vlanId is missing"},
 		{plugin: "vlan", keys: up0 + `"vlanId":4095,`, code: 7, want: "vlanId 4095 is out of range; there are 0 to 4094"},
 		{plugin: "vlan", keys: up0 + `"vlanId":-1,`, code: 7, want: "vlanId -1 is out of range"},
-		{plugin: "vlan", keys: up0 + `"vlanId":7,"mtu":1501,`, code: 7, want: "mtu 1501 is more than the 1500 of master up0"},
+		{plugin: "vlan", keys: up0 + `"vlanId":7,"mtu":1501,`, code: 7, want: "mtu 1501 is more than the 1500 of master up0", beyond: true},
 		{plugin: "vlan", keys: up0 + `"vlanId":7,`, before: "link set up0 down", code: 11, want: "master up0 is down"},
 		{plugin: "vlan", keys: up0 + `"vlanId":7,`, need: "vlan", before: "link add link up0 name v7 type vlan id 7", code: state.CodeConflict, want: "VLAN 7 of up0 is taken already (by v7 in the host: vlan)"},
 		{plugin: "vlan", keys: up0 + `"vlanId":7,`, need: "vlan", before: "link add link up0 name v7 type vlan id 7; link set v7 netns NS", code: state.CodeConflict, want: "by a device in another namespace"},
 		{plugin: "tap", keys: `"mtu":65522,`, code: 7, want: "mtu 65522 is out of range"},
-		{plugin: "tap", keys: `"bridge":"br0",`, code: 7, want: "bridge br0: there is no such interface in the sandbox"},
-		{plugin: "tap", keys: `"bridge":"lo",`, code: 7, want: "bridge lo is not a bridge"},
+		{plugin: "tap", keys: `"bridge":"br0",`, code: 7, want: "bridge br0: there is no such interface in the sandbox", beyond: true},
+		{plugin: "tap", keys: `"bridge":"lo",`, code: 7, want: "bridge lo is not a bridge", beyond: true},
 		{plugin: "tap", keys: `"owner":-1,`, code: 6, want: "owner"},
-		{plugin: "tap", keys: `"selinuxContext":"system_u:system_r:container_t:s0",`, code: 7, want: "the kernel has no SELinux"},
+		{plugin: "tap", keys: `"selinuxContext":"system_u:system_r:container_t:s0",`, code: 7, want: "the kernel has no SELinux", beyond: true},
 	} {
 		t.Run(tt.plugin+" "+tt.want, func(t *testing.T) {
 			if tt.need != "" {
@@ -68,6 +70,11 @@ func TestRefuse(t *testing.T) {
 			before := host.Snapshot(t)
 			a := attach.New(t, static(tt.plugin, tt.keys, 2), "refused")
 			a.Args = tt.args
+			if mistake := editor.Mistake(t, a.Config); tt.code == cni.CodeInvalidConfig || tt.code == cni.CodeDecode {
+				if (mistake == nil) != tt.beyond {
+					t.Errorf("an editor says %v", mistake)
+				}
+			}
 			_, failure := a.TryAdd(t)
 			if failure == nil || failure.Code != tt.code || !strings.Contains(failure.Msg, tt.want) {
 				t.Errorf("ADD: %v, want code %d, %q", failure, tt.code, tt.want)
