@@ -6,6 +6,7 @@ import (
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/docs"
+	"github.com/plumb-cni/plumb/internal/fused"
 	"github.com/plumb-cni/plumb/plugin"
 )
 
@@ -61,7 +62,11 @@ func Networks(plugins []plugin.Plugin, ipam []string) *Schema {
 		root.Definitions["plugin-"+p.Name()] = s
 		own = append(own, when("type", p.Name(), ref("plugin-"+p.Name())))
 	}
-	root.Definitions["plugin"] = choice("the plugin, which is the name of its program", docsOf(plugins, nil), own)
+	types := docsOf(plugins, nil)
+	types[fused.Name] = "All plugins of a list in one process"
+	root.Definitions["plugin-"+fused.Name] = fusedList()
+	own = append(own, when("type", fused.Name, ref("plugin-"+fused.Name)))
+	root.Definitions["plugin"] = choice("the plugin, which is the name of its program", types, own)
 	root.Definitions["ipam"] = choice("the plugin that gives addresses", docsOf(plugins, ipam), ofIPAM)
 	root.Definitions["plugin"].Required = []string{"type"}
 	return root
@@ -115,11 +120,22 @@ func networkList() *Schema {
 			"disableGC":              flag("no GC"),
 			"loadOnlyInlinedPlugins": flag("plugins in the folder of the network's name don't count"),
 			"args":                   of("object").about("the runtime's own"),
-			"plugins":                {Type: "array", Items: ref("plugin"), MinItems: 1, Description: "called in this order, and for DEL in the other"},
+			"plugins":                plugins(),
 		},
 		Required: []string{"name"},
 		Others:   false,
 	}
+}
+
+// fusedList is the schema of the plugin that is a list.
+func fusedList() *Schema {
+	s := &Schema{Title: fused.Name, Type: "object", Properties: keys{"plugins": plugins()}, Required: []string{"plugins"}, Others: false}
+	s.merge(common())
+	return s
+}
+
+func plugins() *Schema {
+	return &Schema{Type: "array", Items: ref("plugin"), MinItems: 1, Description: "called in this order, and for DEL in the other"}
 }
 
 func version() *Schema {

@@ -123,6 +123,7 @@ func TestOthers(t *testing.T) {
 		`{"cniVersion":"1.0.0","name":"n","type":"ptp","ipam":{"type":"whereabouts","range":"10.0.0.0/24","enable_overlapping_ranges":false}}`,
 		`{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"bridge","args":{"labels":[{"key":"a"}],"cni":{"color":"red"}},"runtimeConfig":{"color":"red"}}]}`,
 		`{"cniVersion":"1.1.0","name":"n","disableGC":"true","loadOnlyInlinedPlugins":true,"cniVersions":["0.4.0","9.0.0"],"plugins":[{"type":"loopback"}]}`,
+		`{"cniVersion":"1.1.0","name":"n","plugins":[{"type":"plumb","capabilities":{"mac":true},"plugins":[{"type":"bridge"},{"type":"flannel","x":1}]}]}`,
 		`{"$schema":"./cni.json","cniVersion":"1.1.0","name":"n"}`,
 	} {
 		if err := editor.Mistake(t, good); err != nil {
@@ -137,6 +138,8 @@ func TestOthers(t *testing.T) {
 		`{"cniVersion":"1.0.0","name":"n","plugins":[{"bridge":"cni0"}]}`,
 		`{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"bridge","capabilities":["mac"]}]}`,
 		`{"cniVersion":"1.0.0","type":"bridge"}`,
+		`{"cniVersion":"1.1.0","name":"n","plugins":[{"type":"plumb","plugins":[{"type":"bridge","isGatway":true}]}]}`,
+		`{"cniVersion":"1.1.0","name":"n","plugins":[{"type":"plumb"}]}`,
 		`{"cniVersion":"1.0.0","name":"n","type":"bridge","dns":{"nameserver":"10.0.0.1"}}`,
 	} {
 		if editor.Mistake(t, bad) == nil {
