@@ -163,18 +163,34 @@ func (c *containerd) uninstall(t testing.TB) {
 		t.Error(err)
 	}
 	c.daemon.Wait() //nolint:errcheck // ended by the signal
-	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
-		groups, err := filepath.Glob(pattern + c.cgroup)
+	c.removeCgroups(t)
+	if err := os.RemoveAll(folder); err != nil {
+		t.Error(err)
+	}
+}
+
+// removeCgroups removes the parent of the containers' cgroups in every hierarchy. A containerd that is killed while runc makes a container
+// forgets the container's own, which has no processes then.
+func (c *containerd) removeCgroups(t testing.TB) {
+	t.Helper()
+	for _, pattern := range []string{"/sys/fs/cgroup" + c.cgroup, "/sys/fs/cgroup/*" + c.cgroup} {
+		parents, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, group := range groups {
-			if err := os.Remove(group); err != nil && !errors.Is(err, fs.ErrNotExist) { // two names may lead to one hierarchy
-				t.Errorf("something is left in the containers' cgroup: %v", err)
+		for _, parent := range parents {
+			children, err := filepath.Glob(parent + "/*/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, group := range append(children, parent) {
+				node.Eventually(t, func() error {
+					if err := os.Remove(group); !errors.Is(err, fs.ErrNotExist) { // two names may lead to one hierarchy
+						return err
+					}
+					return nil
+				})
 			}
 		}
-	}
-	if err := os.RemoveAll(folder); err != nil {
-		t.Error(err)
 	}
 }

@@ -133,7 +133,7 @@ func (a *allocation) works(t *testing.T, address, outside string) {
 // clean fails the test when more is left than the bridge, the chains that allocations share, the client's own, and what matches a pattern.
 func clean(t *testing.T, before host.State, patterns ...string) {
 	t.Helper()
-	node.Clean(t, before, append(patterns, host.SharedBridge(bridge), host.SharedFirewall, `\b`+adminChain+`\b`, `^nft (table ip nat|chain ip nat POSTROUTING .*)$`)...)
+	node.Clean(t, before, append(patterns, host.SharedBridge(bridge), `\b`+adminChain+`\b`, `^nft (table ip nat|chain ip nat POSTROUTING .*)$`)...)
 }
 
 func TestAllocation(t *testing.T) {
