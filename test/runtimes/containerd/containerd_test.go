@@ -41,8 +41,21 @@ const patience = 2 * time.Minute
 type containerd struct {
 	cri.RuntimeServiceClient
 	config string // path of its configuration
+	list   string // path of its network
 	cgroup string // the parent of all its containers' cgroups
 	daemon *exec.Cmd
+}
+
+// renet changes the network, if it is another one. Containerd notices in its own time.
+func (c *containerd) renet(t testing.TB, network string) {
+	t.Helper()
+	if now, err := os.ReadFile(c.list); err == nil && string(now) == network {
+		return
+	}
+	write(t, c.list+".new", network)
+	if err := os.Rename(c.list+".new", c.list); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // install starts a containerd with these plugins, one network and the image. At the end of the test it removes the sandboxes that are
@@ -50,8 +63,9 @@ type containerd struct {
 func install(t testing.TB, plugins node.Plugins, network string) *containerd {
 	t.Helper()
 	dir := t.TempDir()
-	c := &containerd{config: filepath.Join(dir, "config.toml"), cgroup: fmt.Sprintf("/plumb-test-%d", os.Getpid())}
-	write(t, filepath.Join(dir, "net.d", "10-"+networkName+".conflist"), network)
+	c := &containerd{config: filepath.Join(dir, "config.toml"), cgroup: fmt.Sprintf("/plumb-test-%d", os.Getpid()),
+		list: filepath.Join(dir, "net.d", "10-"+networkName+".conflist")}
+	write(t, c.list, network)
 	write(t, c.config, fmt.Sprintf(`
 version = 2
 root = %q

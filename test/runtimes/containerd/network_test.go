@@ -39,21 +39,36 @@ func network(version string) string {
 {"type":"tuning","sysctl":{"net.core.somaxconn":"500"}}]}`, version, networkName, bridge, subnet4, subnet6)
 }
 
+// fused returns a list with all of its plugins in one.
+func fused(t testing.TB, list string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "list.conflist")
+	write(t, file, list)
+	host.Run(t, filepath.Join(host.Bin(t), "plumb"), "fuse", file)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
 // clean fails the test when a pod has left anything on the host.
 func clean(t testing.TB, before host.State) {
 	t.Helper()
 	node.Clean(t, before, host.SharedBridge(bridge))
 }
 
-// The versions of lists that nodes have: containerd 1.6 knows none after 1.0.0. Kubernetes wants packets on bridges to pass the packet filter
+// The versions of lists that nodes have (containerd 1.6 knows none after 1.0.0), and one whose plugins are called in one process. Kubernetes wants packets on bridges to pass the packet filter
 // twice, which is the kernel's default.
 func TestPod(t *testing.T) {
-	for _, kind := range []struct{ version, bridgeNF string }{{"1.0.0", "1"}, {"0.4.0", "0"}} {
-		t.Run(kind.version, func(t *testing.T) {
+	for _, kind := range []struct{ name, list, bridgeNF string }{
+		{"1.0.0", network("1.0.0"), "1"}, {"0.4.0", network("0.4.0"), "0"}, {"fused", fused(t, network("1.0.0")), "1"},
+	} {
+		t.Run(kind.name, func(t *testing.T) {
 			outside := host.Internet(t)
 			filterBridges(t, kind.bridgeNF)
 			before := host.Snapshot(t)
-			c := install(t, node.Ours(t), network(kind.version))
+			c := install(t, node.Ours(t), kind.list)
 			config := c.sandbox("web",
 				publish(cri.Protocol_TCP, "", 8080), publish(cri.Protocol_UDP, "0.0.0.0", 8080), publish(cri.Protocol_UDP, "::", 8080),
 				publish(cri.Protocol_TCP, host.Uplink4, 8081), publish(cri.Protocol_TCP, "127.0.0.1", 8082))

@@ -1,6 +1,7 @@
 package podman
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -13,16 +14,20 @@ func TestBench(t *testing.T) {
 	host.Internet(t)
 	t.Cleanup(func() { host.Run(t, "nft", "flush", "ruleset") }) // the reference leaves its chains
 	networks := []string{"without a network", "on a bridge", "with two published ports"}
-	var trials []node.Trial
-	for n, plugins := range []node.Plugins{node.Reference(t), node.Ours(t)} {
+	contenders := []node.Contender{{Name: "reference " + host.ReferenceVersion}, {Name: "plumb", Target: 5}, {Name: "plumb, fused", Target: 8}}
+	for n := range contenders {
+		plugins, name := node.Ours(t), fmt.Sprintf("net%d", n)
+		if n == 0 {
+			plugins = node.Reference(t)
+		}
 		p := install(t, plugins)
-		p.create(t, plugins.Name, n+1)
+		p.create(t, name, n+1)
 		args := map[string][]string{
 			networks[0]: {"--network", "none"},
-			networks[1]: {"--network", plugins.Name},
-			networks[2]: {"--network", plugins.Name, "--publish", "8080:80", "--publish", "8080:80/udp"},
+			networks[1]: {"--network", name},
+			networks[2]: {"--network", name, "--publish", "8080:80", "--publish", "8080:80/udp"},
 		}
-		trial := func(t testing.TB, network string) (start, remove time.Duration) {
+		contenders[n].Trial = func(t testing.TB, network string) (start, remove time.Duration) {
 			t.Helper()
 			start = node.Clock(func() {
 				p.Run(t, append(append([]string{"run", "--detach", "--name", "c1", "--hostname", "c1"}, args[network]...), image)...)
@@ -32,9 +37,11 @@ func TestBench(t *testing.T) {
 			}
 			return start, node.Clock(func() { p.Run(t, "rm", "--force", "--time", "0", "c1") })
 		}
-		trial(t, networks[1]) // makes the bridge, whose name podman gives to the next network otherwise
-		trials = append(trials, trial)
+		contenders[n].Trial(t, networks[1]) // makes the bridge, whose name podman gives to the next network otherwise
+		if contenders[n].Name == "plumb, fused" {
+			p.fuse(t, name)
+		}
 	}
 	version := node.Runtime{Args: []string{"podman"}}.Run(t, "--version")
-	node.Bench(t, version, networks, trials[0], trials[1])
+	node.Bench(t, version, networks, contenders...)
 }

@@ -18,7 +18,10 @@ func TestMain(m *testing.M) { host.Main(m) }
 const image = "answer:1"
 
 // A podman is an installation of its own: its images, containers and networks are in a folder of the test.
-type podman struct{ node.Runtime }
+type podman struct {
+	node.Runtime
+	networks string // folder of their configurations
+}
 
 // install makes a podman that finds its plugins in dir alone, with the image.
 func install(t testing.TB, plugins node.Plugins) podman {
@@ -44,7 +47,7 @@ runtime = "runc"
 	p := podman{node.Runtime{
 		Args: []string{"podman", "--tmpdir", in("tmp")},
 		Env:  []string{"CONTAINERS_CONF=" + in("containers.conf"), "CONTAINERS_STORAGE_CONF=" + in("storage.conf")},
-	}}
+	}, in("networks")}
 	if err := os.MkdirAll(in("networks"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ runtime = "runc"
 	t.Cleanup(func() {
 		script("umount /dev/net/tun /etc/subgid /etc/subuid /etc/group /etc/passwd /run/tun; rmdir /run/tun")
 	})
-	p := podman{node.Runtime{
+	p := podman{Runtime: node.Runtime{
 		Args: []string{"setpriv", "--reuid", fmt.Sprint(uid), "--regid", fmt.Sprint(uid), "--clear-groups", "--inh-caps=-all",
 			"env", "--chdir", home, "podman"},
 		Env: []string{"HOME=" + home, "XDG_RUNTIME_DIR=" + in("run"), "CONTAINERS_CONF=" + in("containers.conf"), "CONTAINERS_STORAGE_CONF=" + in("storage.conf")},
