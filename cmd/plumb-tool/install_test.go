@@ -109,6 +109,49 @@ func TestInstallCopies(t *testing.T) {
 	}
 }
 
+// TestInstallAfterKill upgrades a folder in which an earlier run was killed just
+// before it put a link in its place.
+func TestInstallAfterKill(t *testing.T) {
+	later := t.TempDir()
+	for _, name := range []string{"plumb-cni", "plumb-tool", "plumb-runc"} {
+		host.Run(t, "cp", filepath.Join(host.Bin(t), name), later)
+		host.Run(t, "sh", "-c", `printf x >>"$0"`, filepath.Join(later, name))
+	}
+	for name, link := range map[string][]string{"symbolic": {"ln", "-s", "plumb-cni"}, "hard": {"ln", "theirs"}} {
+		dir := t.TempDir()
+		host.Run(t, "cp", "/bin/true", filepath.Join(dir, "theirs"))
+		plugins(t, "install", dir)
+		host.Run(t, "env", append([]string{"-C", dir}, append(link, ".plumb/arriving")...)...)
+		plugins(t, "install", dir, "--from", later)
+		host.Run(t, "cmp", "/bin/true", filepath.Join(dir, "theirs"))
+		for _, file := range []string{"plumb-cni", "plumb-tool", "plumb-runc"} {
+			host.Run(t, "cmp", filepath.Join(later, file), filepath.Join(dir, file))
+			if info, err := os.Lstat(filepath.Join(dir, file)); err != nil || !info.Mode().IsRegular() {
+				t.Errorf("%s: %s is %v, %v", name, file, info.Mode(), err)
+			}
+		}
+		plugins(t, "remove", dir)
+		if got := files(t, dir); got != "theirs" {
+			t.Errorf("%s: left:\n%s", name, got)
+		}
+	}
+}
+
+// TestInstallBesidePluginsOfOthers touches no plugin that somebody has built in
+// our module.
+func TestInstallBesidePluginsOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	host.Run(t, "go", "build", "-C", "../..", "-o", dir, "./examples/somaxconn")
+	plugins(t, "install", dir)
+	if out := about(t, filepath.Join(dir, "somaxconn")); !strings.Contains(out, "somaxconn") {
+		t.Errorf("somaxconn says %q", out)
+	}
+	plugins(t, "remove", dir)
+	if got := files(t, dir); got != "somaxconn" {
+		t.Errorf("left:\n%s", got)
+	}
+}
+
 // TestInstallOverOthers keeps files of others where it may, or leaves all as it is.
 func TestInstallOverOthers(t *testing.T) {
 	dir := t.TempDir()

@@ -99,7 +99,7 @@ func (f Folder) foreign(names []string) ([]string, error) {
 // keep makes a second link to a file of others, so that its name is never
 // without a plugin. It takes the place of one that was kept before.
 func (f Folder) keep(name string) error {
-	if err := os.Remove(f.own(arriving)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := f.clear(); err != nil {
 		return err
 	}
 	if err := os.Link(f.path(name), f.own(arriving)); err != nil {
@@ -117,7 +117,10 @@ func (f Folder) place(from, name string) (changed bool, err error) {
 	if there, err := os.ReadFile(f.path(name)); err == nil && bytes.Equal(there, data) {
 		return false, nil
 	}
-	file, err := os.OpenFile(f.own(arriving), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o755)
+	if err := f.clear(); err != nil {
+		return false, err
+	}
+	file, err := os.OpenFile(f.own(arriving), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
 	if err != nil {
 		return false, err
 	}
@@ -141,7 +144,7 @@ func (f Folder) link(in Installation) (done []string, err error) {
 		if err == nil && leads(f.path(name), there, program, in.Copy) {
 			continue
 		}
-		if err := os.Remove(f.own(arriving)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := f.clear(); err != nil {
 			return done, err
 		}
 		if in.Copy {

@@ -22,8 +22,9 @@ import (
 	"github.com/plumb-cni/plumb/internal/programs"
 )
 
-// module begins the import path of each program of ours.
-const module = "github.com/plumb-cni/plumb/"
+// commands begins the import path of each program of ours. Plugins that others
+// have built in our module, such as from its examples, are theirs.
+const commands = "github.com/plumb-cni/plumb/cmd/"
 
 // Names of what a folder has besides programs; a runtime takes no folder for a
 // plugin.
@@ -60,7 +61,8 @@ func (f Folder) lock() (unlock func(), err error) {
 }
 
 // ours reports whether a file is of plumb: a link to the program beside it, or
-// a program that was built from plumb's source. One that is missing is not.
+// one of the programs that were built from plumb's source. One that is missing is
+// not.
 func (f Folder) ours(name string) (bool, error) {
 	info, err := os.Lstat(f.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -75,7 +77,7 @@ func (f Folder) ours(name string) (bool, error) {
 		return filepath.Base(target) == programs.Plugins, err
 	case info.Mode().IsRegular():
 		build, err := buildinfo.ReadFile(f.path(name))
-		return err == nil && strings.HasPrefix(build.Path, module), nil // anything else is a file of others
+		return err == nil && strings.HasPrefix(build.Path, commands), nil // anything else is a file of others
 	}
 	return false, nil
 }
@@ -102,6 +104,15 @@ func exists(path string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// clear makes room for a file that arrives. What a run that was killed left there
+// may be a link to one that stands in its place, and must not be written to.
+func (f Folder) clear() error {
+	if err := os.Remove(f.own(arriving)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // put renames a file into its place, which must be on the same file system.
