@@ -77,6 +77,10 @@ func configurationFile(netDir, arg string) (string, error) {
 // rewriteFile changes a configuration in one piece: a runtime may be reading the
 // folder.
 func rewriteFile(path string, rewrite func([]byte) ([]byte, error), out io.Writer) error {
+	path, err := filepath.EvalSymlinks(path) // a link stays one
+	if err != nil {
+		return err
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return err

@@ -233,6 +233,28 @@ func TestFusedFailure(t *testing.T) {
 	}
 }
 
+// TestFuseLink rewrites what a link leads to. What one plugin declares is
+// declared, whatever another says.
+func TestFuseLink(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "real"), filepath.Join(dir, "a.conflist")
+	if err := errors.Join(os.Symlink("real", link), os.WriteFile(file, []byte(`{"cniVersion":"1.1.0","name":"a","plugins":[
+		{"type":"bridge","capabilities":{"mac":true}},{"type":"tuning","capabilities":{"mac":false,"other":false}}]}`), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	host.Run(t, filepath.Join(host.Bin(t), "plumb"), "fuse", "a", "--netdir", dir)
+	if target, err := os.Readlink(link); err != nil || target != "real" {
+		t.Errorf("the link leads to %q, %v", target, err)
+	}
+	list, err := cni.LoadList(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if declared := list.Plugins[0].Capabilities; len(list.Plugins) != 1 || len(declared) != 1 || !declared["mac"] {
+		t.Errorf("declared is %v", declared)
+	}
+}
+
 // TestFuseRefusals explains itself, and changes nothing.
 func TestFuseRefusals(t *testing.T) {
 	dir := t.TempDir()

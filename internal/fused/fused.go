@@ -11,7 +11,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
 	"strings"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -77,8 +76,11 @@ func Fuse(raw []byte) ([]byte, error) {
 		if p.Type == Name {
 			return nil, cni.Errorf(cni.CodeInvalidConfig, "network %q is fused already", list.Name)
 		}
-		maps.Copy(capabilities, p.Capabilities)
-		maps.DeleteFunc(capabilities, func(_ string, declared bool) bool { return !declared })
+		for capability, declared := range p.Capabilities {
+			if declared {
+				capabilities[capability] = true
+			}
+		}
 		plugins[i] = p.Raw
 	}
 	one := map[string]any{"plugins": plugins}
