@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -155,8 +156,9 @@ func (s settings) runHook(hook string, args []string) error {
 	}
 	c, err := state.Container(args[0])
 	if hook == docker.HookStop {
-		// A container that is being removed may have no files any more.
-		forget := err != nil || c.AutoRemove
+		// A container that is being removed may have no files any more. What
+		// can't be read for another reason is kept for its next start.
+		forget := errors.Is(err, fs.ErrNotExist) || err == nil && c.AutoRemove
 		if err := a.Stop(ctx, state.ID, forget); err != nil {
 			return fmt.Errorf("plumb-runc: %w", err)
 		}

@@ -86,3 +86,36 @@ func TestBecome(t *testing.T) {
 		t.Errorf("without a runc: %v\n%s", err, out)
 	}
 }
+
+// TestStop forgets what a container was connected to when that is removed, but
+// not when its files can't be read at the moment.
+func TestStop(t *testing.T) {
+	records, dir := t.TempDir(), filepath.Join(t.TempDir(), "containers", "abc")
+	record := filepath.Join(records, "abc", "eth0.json")
+	host.Run(t, "mkdir", "-p", filepath.Dir(record), dir)
+	write := func(path, content string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := func() {
+		t.Helper()
+		cmd := exec.Command(filepath.Join(host.Bin(t), "plumb-runc"), "plumb-stop", "--plumb-records="+records, dir)
+		cmd.Stdin = strings.NewReader(`{"id":"abc","pid":0}`)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	write(record, `{"root":"/r","containerID":"abc","name":"web","network":"net","ifName":"eth0","live":true}`)
+	write(filepath.Join(dir, "config.v2.json"), "{")
+	stop()
+	if _, err := os.Stat(record); err != nil {
+		t.Errorf("with a file that is torn: %v", err)
+	}
+	host.Run(t, "rm", "-r", dir)
+	stop()
+	if _, err := os.Stat(record); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without files the record is there still: %v", err)
+	}
+}

@@ -295,8 +295,12 @@ func (a *Attacher) detach(ctx context.Context, r *Record, keep bool) error {
 			return fmt.Errorf("container %s, network %q: recorded configuration: %w", r.Name, r.Network, err)
 		}
 		at := r.attachment()
-		if now, err := identify(r.NetNS); err != nil || now != r.NS {
-			at.NetNS = "" // gone, and its path may lead to another by now
+		gone, err := r.gone()
+		if err != nil {
+			return fmt.Errorf("container %s, network %q: %w", r.Name, r.Network, err)
+		}
+		if gone {
+			at.NetNS = "" // its path may lead to another by now
 		}
 		if err := a.Runtime.Del(ctx, list, at); err != nil {
 			return err

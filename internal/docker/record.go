@@ -53,8 +53,18 @@ func (r *Record) Is(name string) bool {
 
 // Stale reports whether the attachment's namespace is gone.
 func (r *Record) Stale() bool {
+	gone, err := r.gone()
+	return r.NetNS != "" && gone && err == nil
+}
+
+// gone reports whether the namespace that was attached is gone. An error is doubt:
+// one that can't be looked at may be there.
+func (r *Record) gone() (bool, error) {
 	now, err := identify(r.NetNS)
-	return r.NetNS != "" && (errors.Is(err, netns.ErrGone) || err == nil && now != r.NS)
+	if errors.Is(err, netns.ErrGone) {
+		return true, nil
+	}
+	return now != r.NS, err
 }
 
 // same reports whether both are of one attachment.

@@ -92,3 +92,31 @@ func TestLock(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// TestGone tells a namespace that is gone from one that can't be looked at.
+func TestGone(t *testing.T) {
+	loop := filepath.Join(t.TempDir(), "loop")
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
+	const own = "/proc/self/ns/net"
+	here, err := identify(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		r     Record
+		gone  bool
+		doubt bool
+	}{
+		"there":       {r: Record{NetNS: own, NS: here}},
+		"another one": {r: Record{NetNS: own}, gone: true},
+		"gone":        {r: Record{NetNS: filepath.Join(t.TempDir(), "none"), NS: here}, gone: true},
+		"in doubt":    {r: Record{NetNS: loop, NS: here}, doubt: true},
+	} {
+		gone, err := c.r.gone()
+		if (err != nil) != c.doubt || err == nil && gone != c.gone || c.r.Stale() != c.gone {
+			t.Errorf("%s: gone is %v, %v; stale is %v", name, gone, err, c.r.Stale())
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -193,10 +194,15 @@ func items(s string) []string {
 	return parts
 }
 
-// address decodes an address with or without the length of its subnet.
+// address decodes an address with or without the length of its subnet. A zone is
+// refused: anything may be in one, and the address goes into CNI_ARGS.
 func address(s string) (netip.Addr, error) {
 	if p, err := netip.ParsePrefix(s); err == nil {
 		return p.Addr(), nil
 	}
-	return netip.ParseAddr(s)
+	a, err := netip.ParseAddr(s)
+	if err == nil && a.Zone() != "" {
+		err = errors.New("an address of a container has no zone")
+	}
+	return a, err
 }
