@@ -25,7 +25,7 @@ func Summary(plugin string) string {
 	_, text, _ := strings.Cut(Plugin(plugin), "\n\n")
 	text, _, _ = strings.Cut(text, "\n\n")
 	text = strings.Join(strings.Fields(text), " ")
-	if end := regexp.MustCompile(`[.:;]( |$)`).FindStringIndex(text); end != nil {
+	if end := regexp.MustCompile(`[.;]( |$)`).FindStringIndex(text); end != nil {
 		text = text[:end[0]]
 	}
 	return text
@@ -53,7 +53,7 @@ func KeysOf(plugin string) Keys {
 	var columns []string // of the table that the line is in; nil if it isn't of keys
 	last := ""
 	for line := range strings.Lines(Plugin(plugin)) {
-		cells := cells(line)
+		cells := Cells(line)
 		switch {
 		case cells == nil:
 			columns = nil
@@ -76,8 +76,8 @@ func KeysOf(plugin string) Keys {
 	return keys
 }
 
-// cells returns those of a line of a table, nil for another line.
-func cells(line string) []string {
+// Cells returns those of a line of a table, nil for another line.
+func Cells(line string) []string {
 	line = strings.TrimSpace(line)
 	if !strings.HasPrefix(line, "|") {
 		return nil
