@@ -15,6 +15,9 @@ type kernelCase struct {
 	network
 }
 
+// kernelCases are of every plugin but dhcp, which is compared with the
+// reference's beside a server, in package dhcp. Those whose feature the kernel
+// lacks are run by scripts/test-vm.
 func kernelCases() []kernelCase {
 	bridge := func(more string) network {
 		return network{plugin: "bridge", family: dual, backend: "nftables", version: cni.V110, more: more}
