@@ -1,6 +1,7 @@
 package rtnl
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -422,16 +423,19 @@ func (c *Conn) delGroup(indexes []int) []error {
 	if err != nil {
 		errs = slices.Repeat([]error{err}, len(indexes))
 	}
-	marked := slices.Contains(errs, nil)
-	if marked {
+	if slices.Contains(errs, nil) {
 		err = c.do(unix.RTM_DELLINK, 0, header(0), u32(unix.IFLA_GROUP, group))
 	}
 	for i, index := range indexes {
-		if errs[i] == nil {
-			errs[i] = err
-		}
-		if errs[i] != nil {
+		switch {
+		case errs[i] != nil:
 			errs[i] = fmt.Errorf("delete link %d: %w", index, classify(errs[i]))
+		case errors.Is(err, ErrNotFound): // all have gone meanwhile
+			errs[i] = fmt.Errorf("delete link %d: %w", index, err)
+		case err != nil:
+			// One that can't be deleted, such as a card, keeps the group from
+			// it, which are other callers' links.
+			errs[i] = c.DelLink(index)
 		}
 	}
 	return errs

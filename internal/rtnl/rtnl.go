@@ -139,7 +139,10 @@ func (c *Conn) all(requests []*nl.NetlinkRequest) (failed int, err error) {
 	if err != nil {
 		return 0, classify(err)
 	}
-	failed = max(0, slices.IndexFunc(errs, func(err error) bool { return err != nil }))
+	failed = slices.IndexFunc(errs, func(err error) bool { return err != nil })
+	if failed < 0 {
+		return 0, nil
+	}
 	return failed, classify(errs[failed])
 }
 

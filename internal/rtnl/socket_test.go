@@ -132,3 +132,29 @@ func TestErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestDelLinks deletes links together, also beside one that is gone and one that
+// can't be deleted.
+func TestDelLinks(t *testing.T) {
+	c, ns := dial(t)
+	many(t, ns, 6)
+	index := func(name string) int {
+		l, err := c.Link(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.Index
+	}
+	const gone = 4711
+	errs := c.DelLinks([]int{index("a0"), gone, index("a1")})
+	if errs[0] != nil || !errors.Is(errs[1], rtnl.ErrNotFound) || errs[2] != nil {
+		t.Errorf("beside one that is gone: %v", errs)
+	}
+	errs = c.DelLinks([]int{index("a2"), index("lo")})
+	if errs[0] != nil || !errors.Is(errs[1], unix.EOPNOTSUPP) {
+		t.Errorf("beside one that can't be deleted: %v", errs)
+	}
+	if left := host.Links(t, ns); len(left) != 1 {
+		t.Errorf("left are %v", left)
+	}
+}
