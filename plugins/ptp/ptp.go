@@ -4,7 +4,9 @@ package ptp
 
 import (
 	"context"
+	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/plugin"
@@ -75,7 +77,39 @@ func links(_ context.Context, c *Config, r *plugin.Request, _ state.Reader) (sta
 		MAC:     iface.MAC(r, nil),
 		MTU:     c.MTU,
 		PeerMTU: iface.MTU(r),
+
+		NoIPv6Address: true, // it is given one if need be
 	})}, nil
+}
+
+// neighbours gives the host end a link-local address, from which the host asks for
+// the container's. It has no subnet: of each that a router has, the kernel makes it
+// answer to an anycast address too, for which it waits twice as long when the link
+// is deleted. The route to the subnet does as well.
+func neighbours(r *plugin.Request, result *cni.Result, rd state.Reader) (state.Plan, error) {
+	// CHECK leaves alone what another implementation's attachment has.
+	if r.Verb != cni.VerbAdd || !slices.ContainsFunc(result.IPs, func(ip cni.IP) bool { return ip.Address.Addr().Is6() }) {
+		return nil, nil
+	}
+	conn, err := rd.Route(state.Host)
+	if err != nil {
+		return nil, err
+	}
+	end, err := conn.Known(iface.HostEnd(r))
+	if err != nil {
+		return nil, err
+	}
+	on := func(res state.Resource) state.Step { return state.On(link.Key(end.Name), res) }
+	return state.Plan{
+		on(addr.Address{NS: state.Host, Link: end.Name, Prefix: single(linkLocal(end.MAC)), NoDAD: true}),
+		on(route.Route{NS: state.Host, Link: end.Name, Dst: netip.MustParsePrefix("fe80::/64")}),
+	}, nil
+}
+
+// linkLocal returns the address that follows from a hardware address (RFC 4291,
+// appendix A).
+func linkLocal(mac net.HardwareAddr) netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
 }
 
 // desired routes everything through the gateway, which is the host end: a veth
@@ -101,6 +135,11 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 			{Name: "ipv6/conf/" + host + "/accept_ra", Value: "0"},
 		},
 	}))
+	asking, err := neighbours(r, result, rd)
+	if err != nil {
+		return nil, err
+	}
+	plan = append(plan, asking...)
 	for _, ip := range result.IPs {
 		if !ip.Gateway.IsValid() {
 			return nil, cni.Errorf(cni.CodeInvalidConfig,
