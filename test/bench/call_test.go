@@ -4,17 +4,15 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 )
 
-// pause is what lies between two measurements, so that neither waits for what
-// the one before has left to the kernel: two grace periods of RCU and more.
-const pause = 25 * time.Millisecond
-
 // A call is the execution of a program.
 type call struct {
 	program string
+	args    []string
 	env     []string
 	stdin   string
 	through []string // the command that executes it, with its arguments; nil for none
@@ -24,13 +22,12 @@ type call struct {
 // long it took, from before its start until its end was known. Its streams are
 // files, so that nothing but the process is waited for. It fails the test if
 // the program fails.
-func (c call) run(t *testing.T) (answer []byte, took time.Duration) {
+func (c call) run(t testing.TB) (answer []byte, took time.Duration) {
 	t.Helper()
 	stdin, stdout := file(t, c.stdin), file(t, "")
 	defer stdin.Close()
-	argv := append(c.through[:len(c.through):len(c.through)], c.program)
+	argv := slices.Concat(c.through, []string{c.program}, c.args)
 	attr := &os.ProcAttr{Env: c.env, Files: []*os.File{stdin, stdout, os.Stderr}}
-	time.Sleep(pause)
 
 	start := time.Now()
 	p, err := os.StartProcess(argv[0], argv, attr)
@@ -48,7 +45,7 @@ func (c call) run(t *testing.T) (answer []byte, took time.Duration) {
 }
 
 // file returns an open file in memory with that content and without a name.
-func file(t *testing.T, content string) *os.File {
+func file(t testing.TB, content string) *os.File {
 	t.Helper()
 	f, err := os.CreateTemp("/run", "bench-")
 	if err == nil {
@@ -67,7 +64,7 @@ func file(t *testing.T, content string) *os.File {
 }
 
 // contents returns what others have written to a file of file, and closes it.
-func contents(t *testing.T, f *os.File) []byte {
+func contents(t testing.TB, f *os.File) []byte {
 	t.Helper()
 	defer f.Close()
 	_, err := f.Seek(0, io.SeekStart)

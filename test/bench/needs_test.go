@@ -52,12 +52,15 @@ func (tools tools) inspect(t *testing.T, s scenario, as []*attachment) []needs {
 	}
 	var adds, dels []needs
 	for _, a := range as {
+		if !a.executes() {
+			continue
+		}
 		add := needs{Scenario: s.name(), Verb: string(cni.VerbAdd), Contender: a.contender.name}
 		del := add
 		del.Verb = string(cni.VerbDel)
 		for _, g := range gauges {
 			for _, n := range []*needs{&add, &del} {
-				a.run(t, cni.Verb(n.Verb), func() {
+				a.exec(t, cni.Verb(n.Verb), func() {
 					data, err := os.ReadFile(report)
 					if err != nil {
 						t.Fatal(err)
