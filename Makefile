@@ -1,6 +1,6 @@
 # Each target installs what it needs (scripts/deps; as root, on Debian) and says so when it can't.
 
-.PHONY: all build walk test test-runtimes test-vm lint fuzz bench bench-bandwidth bench-runtimes clean
+.PHONY: all build walk deb release test test-runtimes test-debian test-vm lint fuzz bench bench-bandwidth bench-runtimes clean
 
 all: build
 
@@ -12,6 +12,14 @@ walk: build # plays the README's session on a private host
 	@scripts/deps
 	@scripts/walk
 
+deb: # the Debian package of this machine's architecture, into ./dist
+	@scripts/deps build
+	@scripts/deb dist
+
+release: # all that is published, into ./dist: built twice, and compared
+	@scripts/deps build
+	@scripts/release --twice dist
+
 test: lint # in private network and mount namespaces; needs root
 	@scripts/deps
 	@scripts/test
@@ -19,6 +27,10 @@ test: lint # in private network and mount namespaces; needs root
 test-runtimes: # the plugins in the hands of podman, containerd and Docker, in private namespaces too; needs root
 	@scripts/deps runtimes
 	@scripts/test-runtimes
+
+test-debian: # the Debian package, installed beside Debian's own of plugins, used, upgraded and purged; needs root
+	@scripts/deps
+	@scripts/test-debian
 
 test-vm: # the tests that depend on the kernel, on Debian's under qemu: this one may lack modules
 	@scripts/test-vm
@@ -44,4 +56,4 @@ bench-runtimes: # what runtimes take with the reference's plugins and with ours,
 	@cd test/runtimes && go test -count=1 -timeout 20m -v -p 1 -run TestBench ./podman ./containerd -args -rounds=$(or $(ROUNDS),20)
 
 clean:
-	rm -rf bin
+	rm -rf bin dist

@@ -122,14 +122,24 @@ func Reference(t testing.TB) string {
 func DebianPlugins(t testing.TB) string {
 	t.Helper()
 	dir := cached(t, "debian-"+debianVersion+"-"+runtime.GOARCH, func(dir string) error {
-		// The listing may be missing, as in a container's image, or older than what the mirror still has.
-		script := `apt-get -qq download containernetworking-plugins || { apt-get -qq update && apt-get -qq download containernetworking-plugins; }
-			dpkg-deb -f ./*.deb Version | grep -q "^` + debianVersion + `" || { echo "this is not the package of Debian 12:" ./*.deb >&2; exit 1; }
-			dpkg -x ./*.deb . && rm ./*.deb`
-		_, err := try(Outside(dir, "sh", "-ec", script))
+		_, err := try(exec.Command("dpkg", "-x", DebianPackage(t), dir))
 		return err
 	})
 	return filepath.Join(dir, "usr/lib/cni")
+}
+
+// DebianPackage returns the file of Debian 12's package of plugins, fetched at the first use on a machine.
+func DebianPackage(t testing.TB) string {
+	t.Helper()
+	dir := cached(t, "debian-package-"+debianVersion+"-"+runtime.GOARCH, func(dir string) error {
+		// The listing may be missing, as in a container's image, or older than what the mirror still has.
+		script := `apt-get -qq download containernetworking-plugins || { apt-get -qq update && apt-get -qq download containernetworking-plugins; }
+			dpkg-deb -f ./*.deb Version | grep -q "^` + debianVersion + `" || { echo "this is not the package of Debian 12:" ./*.deb >&2; exit 1; }
+			mv ./*.deb plugins.deb`
+		_, err := try(Outside(dir, "sh", "-ec", script))
+		return err
+	})
+	return filepath.Join(dir, "plugins.deb")
 }
 
 // cached returns the folder of that name in the user's cache, which fill makes when it is missing. Test processes that want it at the same time
