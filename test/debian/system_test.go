@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,6 +86,7 @@ func (s *system) changed(t *testing.T) string {
 			list = append(list, path)
 		}
 	}
+	slices.Sort(list)
 	return strings.Join(list, "\n")
 }
 
