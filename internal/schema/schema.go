@@ -9,7 +9,8 @@
 //	enum=A|B        the string is one of these
 //	min=N max=N     the number's bounds; of a string, the most bytes
 //	is=FORM         the string has one of the forms in package schema: path,
-//	                interface, address, subnet, mac, word
+//	                interface, address, subnet, mac, hardware, word, protocol
+//	names=FORM      the keys of the map have, likewise: setting
 //	number          it may be a number as well
 //	with=KEY        there has to be another key, too
 //	each=KEY        of lists of objects in a list: none is empty, and every
@@ -46,6 +47,8 @@ type Schema struct {
 	MinItems   int      `json:"minItems,omitempty"`
 	Required   []string `json:"required,omitempty"`
 	Properties keys     `json:"properties,omitempty"`
+
+	Names *Schema `json:"propertyNames,omitempty"`
 
 	// Others are the properties that Properties doesn't name: nil allows any.
 	Others       any                 `json:"additionalProperties,omitempty"` // a *Schema, or false

@@ -28,10 +28,28 @@ func form(name string) (pattern string, ok bool) {
 		return `[0-9A-Fa-f.:]+/[0-9]{1,3}`, true
 	case "mac": // not of a group; in the three ways of net.ParseMAC
 		return `[0-9A-Fa-f][02468ACEace]([:-][0-9A-Fa-f]{2}){5}|[0-9A-Fa-f][02468ACEace][0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{4}){2}`, true
+	case "hardware": // of devices that have longer ones too
+		return `[0-9A-Fa-f][02468ACEace]([:-][0-9A-Fa-f]{2}){5,19}|[0-9A-Fa-f][02468ACEace][0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{4}){2,9}`, true
 	case "word":
-		return `[0-9A-Za-z_.-]+`, true
+		return `[0-9A-Za-z_.][0-9A-Za-z_.-]*`, true
+	case "protocol":
+		return `[Tt][Cc][Pp]|[Uu][Dd][Pp]|[Ss][Cc][Tt][Pp]`, true
+	case "setting":
+		return `net[./].+`, true
 	}
 	return "", false
+}
+
+// patternOf returns the pattern of whole strings of a form, or empty ones.
+func patternOf(name string, unset bool) string {
+	pattern, ok := form(name)
+	if !ok {
+		panic("schema: there is no form " + name) // in a tag of ours
+	}
+	if unset {
+		pattern = "|" + pattern
+	}
+	return "^(" + pattern + ")$"
 }
 
 // terms are those of a tag.
@@ -99,7 +117,11 @@ func typeOf(t reflect.Type, tags terms, unset bool, path string, describe descri
 		}
 		return s
 	case reflect.Map:
-		return &Schema{Type: "object", Others: typeOf(t.Elem(), tags, false, path, describe)}
+		s := &Schema{Type: "object", Others: typeOf(t.Elem(), tags, false, path, describe)}
+		if name := tags.value("names"); name != "" {
+			s.Names = &Schema{Pattern: patternOf(name, false)}
+		}
+		return s
 	case reflect.Struct:
 		s := &Schema{Type: "object", Properties: keys{}, Others: false}
 		s.addFields(t, path, describe)
@@ -126,14 +148,7 @@ func stringOf(tags terms, unset bool) *Schema {
 		}
 	}
 	if name := tags.value("is"); name != "" {
-		pattern, ok := form(name)
-		if !ok {
-			panic("schema: there is no form " + name) // in a tag of ours
-		}
-		if unset {
-			pattern = "|" + pattern
-		}
-		s.Pattern = "^(" + pattern + ")$"
+		s.Pattern = patternOf(name, unset)
 	}
 	if m := tags.bound("max", nil); m != nil {
 		s.MaxLength = int(*m)
@@ -268,7 +283,10 @@ func (s *Schema) merge(other *Schema) {
 // open allows other keys, and the same ones in another case, in whatever is in a
 // schema: it is about what programs write.
 func (s *Schema) open() {
-	s.Others, s.Required = nil, nil
+	s.Required = nil
+	if s.Others == false {
+		s.Others = nil
+	}
 	for _, key := range s.Properties {
 		key.open()
 	}

@@ -47,7 +47,7 @@ type section struct {
 	} `json:"provide"`
 
 	// Priority is the metric of the routes; 0 leaves it to the kernel.
-	Priority int `json:"priority"`
+	Priority int `json:"priority" schema:"min=0"`
 
 	// IPv4 asks by DHCPv4 (RFC 2131); unset means yes.
 	IPv4 *bool `json:"ipv4"`

@@ -55,7 +55,7 @@ type Config struct {
 type Port struct {
 	HostPort      int    `json:"hostPort" schema:"required min=1 max=65535"`
 	ContainerPort int    `json:"containerPort" schema:"required min=1 max=65535"`
-	Protocol      string `json:"protocol"`
+	Protocol      string `json:"protocol" schema:"is=protocol"`
 	HostIP        string `json:"hostIP" schema:"is=address"`
 }
 

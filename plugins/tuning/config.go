@@ -19,8 +19,8 @@ import (
 
 // A Config holds the keys of a tuning configuration.
 type Config struct {
-	SysCtl   settings `json:"sysctl"`
-	MAC      string   `json:"mac"`
+	SysCtl   settings `json:"sysctl" schema:"names=setting"`
+	MAC      string   `json:"mac" schema:"is=hardware"`
 	MTU      int      `json:"mtu" schema:"min=0"` // bytes; 0 is left as it is
 	Promisc  bool     `json:"promisc"`            // false is left as it is
 	AllMulti *bool    `json:"allmulti"`
@@ -33,8 +33,8 @@ type Config struct {
 	// Args come before the keys above, and before RuntimeConfig.
 	Args struct {
 		CNI struct {
-			SysCtl   settings `json:"sysctl"`
-			MAC      *string  `json:"mac"`
+			SysCtl   settings `json:"sysctl" schema:"names=setting"`
+			MAC      *string  `json:"mac" schema:"is=hardware"`
 			MTU      *int     `json:"mtu" schema:"min=0"`
 			Promisc  *bool    `json:"promisc"`
 			AllMulti *bool    `json:"allmulti"`
@@ -42,7 +42,7 @@ type Config struct {
 		} `json:"cni"`
 	} `json:"args"`
 	RuntimeConfig struct {
-		MAC string `json:"mac"` // comes before MAC of CNI_ARGS, which comes before the configuration's
+		MAC string `json:"mac" schema:"is=hardware"` // comes before MAC of CNI_ARGS, which comes before the configuration's
 	} `json:"runtimeConfig"`
 }
 

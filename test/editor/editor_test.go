@@ -141,6 +141,14 @@ func TestOthers(t *testing.T) {
 		`{"cniVersion":"1.1.0","name":"n","plugins":[{"type":"plumb","plugins":[{"type":"bridge","isGatway":true}]}]}`,
 		`{"cniVersion":"1.1.0","name":"n","plugins":[{"type":"plumb"}]}`,
 		`{"cniVersion":"1.0.0","name":"n","type":"bridge","dns":{"nameserver":"10.0.0.1"}}`,
+		`{"cniVersion":"1.0.0","name":"n","type":"bridge","vlanTrunk":[{"id":7},{"minID":10}]}`,
+		`{"cniVersion":"1.0.0","name":"n","type":"bridge","vlanTrunk":[{"id":0}]}`,
+		`{"cniVersion":"1.0.0","name":"n","type":"portmap","markMasqBit":3,"externalSetMarkChain":"X"}`,
+		`{"cniVersion":"1.0.0","name":"n","type":"portmap","runtimeConfig":{"portMappings":[{"hostPort":0,"containerPort":80}]}}`,
+		`{"cniVersion":"1.0.0","name":"n","type":"portmap","runtimeConfig":{"portMappings":[{"hostPort":80,"containerPort":80,"protocol":"icmp"}]}}`,
+		`{"cniVersion":"1.0.0","name":"n","type":"bandwidth","egressRate":8000,"shapedSubnets":["10.0.0.0/8"],"unshapedSubnets":["fd00::/8"]}`,
+		`{"cniVersion":"1.0.0","name":"n","type":"sbr","table":7,"gateway":"10.0.0.1"}`,
+		`{"cniVersion":"1.0.0","name":"n","type":"macvlan","ipam":{"type":"dhcp","provide":{}}}`,
 	} {
 		if editor.Mistake(t, bad) == nil {
 			t.Errorf("nothing is said of %s", bad)
@@ -224,8 +232,14 @@ func claims(t reflect.Type, path string) (list []claim) {
 			case term == "is=mac":
 				c.good = append(c.good, "02:00:5e:10:00:01", "02-00-5E-10-00-01", "0200.5e10.0001")
 				c.bad = append(c.bad, "01:00:5e:00:00:01", "red", "02:00", "0300.5e10.0001")
+			case term == "is=hardware":
+				c.good = append(c.good, "02:00:5e:10:00:01", "02-00-5E-10-00-01", "0200.5e10.0001", "02:00:5e:10:00:00:00:01")
+				c.bad = append(c.bad, "01:00:5e:00:00:01", "x", "02:00")
 			case term == "is=word":
-				c.good, c.bad = append(c.good, "a-b_c.d"), append(c.bad, "a b", "é")
+				c.good, c.bad = append(c.good, "a-b_c.d"), append(c.bad, "a b", "é", "-X")
+			case term == "names=setting":
+				c.good = append(c.good, map[string]string{"net.core.somaxconn": "1"}, map[string]string{"net/ipv4/conf/eth0.7/forwarding": "1"})
+				c.bad = append(c.bad, map[string]string{"kernel.panic": "1"}, map[string]string{"net": "1"}, map[string]int{"net.core.somaxconn": 1}, []string{"x"})
 			}
 		}
 		if c.good != nil {
