@@ -17,6 +17,7 @@ type chain struct {
 	mu      sync.Mutex
 	machine *state.Machine // of the first call
 	joint   *state.Joint
+	ended   func() bool // that the context's end need not be looked out for any more
 	parked  []*call
 }
 
@@ -37,6 +38,8 @@ func (c *chain) member(m *state.Machine) *state.Member {
 	defer c.mu.Unlock()
 	if c.joint == nil {
 		c.machine, c.joint = m, m.Joint()
+		// No more plugins are called then, whose link the others could go with.
+		c.ended = context.AfterFunc(c.ctx, c.joint.End)
 	}
 	if m != c.machine {
 		return nil // the thread has gone to another host since
@@ -55,6 +58,7 @@ func (c *chain) wait() error {
 	if c.joint == nil {
 		return nil
 	}
+	c.ended()
 	c.joint.End()
 	var errs []error
 	for _, parked := range c.parked {

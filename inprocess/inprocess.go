@@ -63,6 +63,9 @@ func New(o Options) *Invoker {
 	if o.Exec == nil {
 		o.Exec = new(runtime.Exec)
 	}
+	if o.Exec.Stderr != nil {
+		o.Exec = &runtime.Exec{Env: o.Exec.Env, Stderr: &shared{w: o.Exec.Stderr}, Grace: o.Exec.Grace}
+	}
 	if o.Grace == 0 {
 		o.Grace = 3 * time.Second
 	}
@@ -81,6 +84,18 @@ func New(o Options) *Invoker {
 		i.ipam[p.Name()], i.plugins[p.Name()] = p, plugin.FromIPAM(p)
 	}
 	return i
+}
+
+// shared lets one write at a time: those who execute plugins have a lock each.
+type shared struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (s *shared) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(p)
 }
 
 // Close closes what is kept open, once the calls that are being served have
@@ -199,8 +214,6 @@ func (i *Invoker) tell(c *call) {
 	if i.options.Exec.Stderr == nil || c.stderr.Len() == 0 {
 		return
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
 	_, _ = io.WriteString(i.options.Exec.Stderr, c.stderr.String()) // a log that is full fails nobody
 }
 

@@ -10,6 +10,7 @@ import (
 	goruntime "runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -337,5 +338,96 @@ func TestManyAtOnce(t *testing.T) {
 		}
 	}
 	host.Unchanged(t, untouched, host.SharedFiles)
+	afterwards(t, i, before)
+}
+
+// exclusive is a writer that counts those who write while another does.
+type exclusive struct {
+	busy    atomic.Bool
+	writes  atomic.Int32
+	clashes atomic.Int32
+}
+
+func (e *exclusive) Write(p []byte) (int, error) {
+	if e.busy.Swap(true) {
+		e.clashes.Add(1)
+	}
+	e.writes.Add(1)
+	time.Sleep(20 * time.Millisecond)
+	e.busy.Store(false)
+	return len(p), nil
+}
+
+// TestStderrShared has plugins of ours, of others and IPAM plugins of others say
+// something at the same time.
+func TestStderrShared(t *testing.T) {
+	out := new(exclusive)
+	i := New(Options{Exec: &runtime.Exec{Stderr: out}})
+	defer i.Close()
+	folder := t.TempDir()
+	write(t, filepath.Join(folder, "foreign"), "echo said >&2; exit 1")
+	with(i, "panics", func(context.Context, *plugin.Request, state.Reader) error { panic("thrown") })
+	var group sync.WaitGroup
+	for _, config := range []string{`"type":"foreign"`, `"type":"panics"`, `"type":"ptp","ipam":{"type":"foreign"}`} {
+		for range 3 {
+			req := request(t, cni.VerbAdd, `{"cniVersion":"1.1.0","name":"net",`+config+`}`, folder)
+			group.Go(func() {
+				if _, err := i.Invoke(t.Context(), strings.Split(config, `"`)[3], req); err == nil {
+					t.Errorf("%s succeeded", config)
+				}
+			})
+		}
+	}
+	group.Wait()
+	if out.writes.Load() < 7 || out.clashes.Load() != 0 {
+		t.Errorf("%d writes, %d of them while another was being written", out.writes.Load(), out.clashes.Load())
+	}
+}
+
+// TestParkedContext: what waits for another's link waits no longer than the
+// context does.
+func TestParkedContext(t *testing.T) {
+	host.Need(t, "tbf", "ifb", "mirred")
+	before := host.Hold(t)
+	i := New(Options{})
+	list, err := cni.ParseList([]byte(`{"cniVersion":"1.1.0","name":"net","plugins":[
+		{"type":"ptp","ipam":{"type":"host-local","subnet":"10.77.0.0/24"}},
+		{"type":"bandwidth","egressRate":100000000,"egressBurst":1000000}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &runtime.Runtime{Path: []string{t.TempDir()}, Invoker: i}
+	a := runtime.Attachment{ContainerID: "one", NetNS: host.NetNS(t), IfName: "eth0"}
+	untouched := host.Links(t, "")
+	if _, err := r.Add(t.Context(), list, a); err != nil {
+		t.Fatal(err)
+	}
+	all := len(host.Links(t, ""))
+	if all != len(untouched)+2 {
+		t.Fatalf("ADD made %d links, want a veth and an ifb", all-len(untouched))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	chained, wait := i.Chain(ctx)
+	del := &cni.Request{Verb: cni.VerbDel, ContainerID: a.ContainerID, NetNS: a.NetNS, IfName: a.IfName, Path: r.Path,
+		Config: []byte(`{"cniVersion":"1.1.0","name":"net","type":"bandwidth","egressRate":100000000,"egressBurst":1000000}`)}
+	if _, err := i.Invoke(chained, "bandwidth", del); err != nil {
+		t.Error(err)
+	}
+	if n := len(host.Links(t, "")); n != all {
+		t.Errorf("%d links are gone before another's went", all-n)
+	}
+	cancel()
+	for deadline := time.Now().Add(10 * time.Second); len(host.Links(t, "")) == all && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if n := len(host.Links(t, "")); n != all-1 {
+		t.Errorf("the context has ended, and %d links are gone, want the ifb", all-n)
+	}
+	if err := wait(); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := r.Del(t.Context(), list, a); err != nil {
+		t.Error(err)
+	}
 	afterwards(t, i, before)
 }
