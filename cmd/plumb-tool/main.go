@@ -34,7 +34,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true, // an error of a command is no misunderstanding of how to call it
 		SilenceErrors: true, // main prints them
 	}
-	c.AddCommand(showCommand(), dockerCommand(), pluginsCommand(), fuseCommand(), dhcpDaemonCommand(), dnsnameResolverCommand(), schemaCommand(), manualCommand(), versionCommand())
+	c.AddCommand(showCommand(), dockerCommand(), pluginsCommand(), listsCommand(), fuseCommand(), dhcpDaemonCommand(), dnsnameResolverCommand(), schemaCommand(), manualCommand(), versionCommand())
 	return c
 }
 
