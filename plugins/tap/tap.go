@@ -3,6 +3,7 @@
 package tap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -112,7 +113,7 @@ func (c *Config) findBridge(r *plugin.Request, rd state.Reader) error {
 		return cni.Errorf(cni.CodeInvalidConfig, "bridge %s: there is no such interface in the sandbox; a plugin before this one has to make it", c.Bridge)
 	}
 	if err == nil && found.Kind != "bridge" {
-		return cni.Errorf(cni.CodeInvalidConfig, "bridge %s is not a bridge, but a %s", c.Bridge, found.Kind)
+		return cni.Errorf(cni.CodeInvalidConfig, "bridge %s is not a bridge, but %s", c.Bridge, cmp.Or(found.Kind, "a device of the machine's own"))
 	}
 	return err
 }

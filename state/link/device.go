@@ -212,7 +212,8 @@ func (d Device) explain(k *state.Kernel, err error) error {
 		return cni.Errorf(state.CodeConflict, "%w; %s is in use by something that wants all its packets: "+
 			"a bridge, a bond, or ipvlan beside macvlan", err, d.Parent)
 	case d.passthru(err):
-		return cni.Errorf(state.CodeConflict, "%w; mode passthru needs %s for itself: it has other macvlan devices, or one of mode passthru", err, d.Parent)
+		return cni.Errorf(state.CodeConflict, "%w; mode passthru needs %s for itself: "+
+			"it has other macvlan devices, or one of mode passthru; or else it is no Ethernet device, such as lo", err, d.Parent)
 	}
 	return err
 }
