@@ -37,7 +37,7 @@ const warmups = 2
 // A scenario is given no more time than patience once it has had enough
 // rounds: the reference's ptp waits seconds for duplicate address detection.
 const (
-	patience = 30 * time.Second
+	patience = 20 * time.Second
 	enough   = 5
 )
 
@@ -49,31 +49,36 @@ func TestBench(t *testing.T) {
 	tools := newTools(t)
 	r := &report{Machine: thisMachine(), Reference: host.ReferenceVersion, Rounds: *rounds}
 
-	t.Run("start", func(t *testing.T) { r.add(timeStart(t, list, tools, 5**rounds)) })
+	// row measures one row, and keeps what there is so far.
+	row := func(name string, measure func(t *testing.T) []timing) {
+		t.Run(name, func(t *testing.T) { r.Timings = append(r.Timings, measure(t)...) })
+		if *out != "" {
+			r.write(t, *out)
+		}
+	}
+	row("start", func(t *testing.T) []timing { return timeStart(t, list, tools, 5**rounds) })
 	for _, s := range scenarios {
-		t.Run(s.name(), func(t *testing.T) {
+		row(s.name(), func(t *testing.T) []timing {
 			who := list
 			if s.plugin == "bridge" && !s.full {
 				who = append(append([]contender{newFloor(t)}, list...), netavark(t))
 			}
 			as := attachments(t, s, who)
 			sameWork(t, as)
-			r.add(timeVerbs(t, s, as, *rounds))
+			timings := timeVerbs(t, s, as, *rounds)
 			r.Needs = append(r.Needs, tools.inspect(t, s, as)...)
+			return timings
 		})
 	}
-	t.Run("crowd", func(t *testing.T) { r.add(timeCrowd(t, list)) })
-	t.Run("removal", func(t *testing.T) { r.add(timeRemoval(t, list)) })
-	t.Run("ports on the bridge", func(t *testing.T) { r.add(timeBridgePorts(t, list)) })
-	t.Run("present", func(t *testing.T) { r.add(timePresent(t, list)) })
-	t.Run("pool", func(t *testing.T) { r.add(timePool(t, list)) })
-	t.Run("portmap", func(t *testing.T) { r.add(timePorts(t, list, *rounds)) })
+	row("crowd", func(t *testing.T) []timing { return timeCrowd(t, list) })
+	row("removal", func(t *testing.T) []timing { return timeRemoval(t, list) })
+	row("ports on the bridge", func(t *testing.T) []timing { return timeBridgePorts(t, list) })
+	row("pool", func(t *testing.T) []timing { return timePool(t, list) })
+	row("portmap", func(t *testing.T) []timing { return timePorts(t, list, *rounds) })
+	row("present", func(t *testing.T) []timing { return timePresent(t, list) })
 
 	if testing.Verbose() {
 		r.print(os.Stdout)
-	}
-	if *out != "" && !t.Failed() {
-		r.write(t, *out)
 	}
 }
 

@@ -16,7 +16,8 @@ import (
 const presentTarget = 1.5
 
 // A throng is attachments that are there while others come and go. They are
-// spread over networks, since a bridge has no more than 1,023 ports.
+// spread over networks: a bridge has no more than 1,023 ports, and sends the
+// multicasts by which a container finds its IPv6 neighbours to all of them.
 type throng struct {
 	runtime *runtime.Runtime
 	lists   []*cni.List
@@ -30,7 +31,10 @@ func newThrong(t testing.TB, c contender, s scenario, networks, size int) *thron
 	for range networks {
 		g.lists = append(g.lists, c.wide(t, s, wideNumber()))
 	}
-	for i, path := range sandboxes(t, size) {
+	start := time.Now()
+	paths := sandboxes(t, size)
+	t.Logf("%d namespaces made in %v", size, time.Since(start).Round(time.Millisecond))
+	for i, path := range paths {
 		g.jobs = append(g.jobs, runtime.Job{List: g.lists[i%networks], Attachment: runtime.Attachment{
 			ContainerID: fmt.Sprintf("member-%d", i), NetNS: path, IfName: "eth0",
 		}})
@@ -41,7 +45,9 @@ func newThrong(t testing.TB, c contender, s scenario, networks, size int) *thron
 // grow adds until so many are there.
 func (g *throng) grow(t testing.TB, n int) {
 	t.Helper()
+	start := time.Now()
 	succeeded(t, g.runtime.AddAll(context.Background(), g.jobs[g.there:n], runtime.Bulk{}))
+	t.Logf("%d attachments added in %v", n-g.there, time.Since(start).Round(time.Millisecond))
 	g.there = n
 	settle(t)
 }
@@ -107,16 +113,16 @@ func timeBridgePorts(t *testing.T, list []contender) []timing {
 	return all
 }
 
-// timePresent measures beside attachments on ten bridges.
+// timePresent measures beside attachments on a hundred bridges.
 func timePresent(t *testing.T, list []contender) []timing {
 	t.Helper()
-	levels, labels := []int{10, 1000, 10000}, []string{"10", "1,000", "10,000"}
+	networks, levels, labels := 100, []int{10, 1000, 10000}, []string{"10", "1,000", "10,000"}
 	if few() {
-		levels, labels = []int{10, 20, 40}, []string{"10", "20", "40"}
+		networks, levels, labels = 10, []int{10, 20, 40}, []string{"10", "20", "40"}
 	}
 	s := scenario{"bridge", "4", false}
 	mine := named(list, ours, execOurs)
-	g := newThrong(t, mine[0], s, 10, levels[2])
+	g := newThrong(t, mine[0], s, networks, levels[2])
 	all := g.beside(t, "attachments present", s, mine, levels, labels)
 	before := hostLinks(t)
 	took := compare(labels[2]+" attachments at once", "DEL", []string{ours}, []series{{g.end(t)}})

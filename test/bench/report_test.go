@@ -165,8 +165,6 @@ func figure(x float64) string {
 	return strconv.FormatFloat(x, 'f', 1, 64)
 }
 
-func (r *report) add(list []timing) { r.Timings = append(r.Timings, list...) }
-
 // A table is a heading and rows of as many cells.
 type table [][]string
 
