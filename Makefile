@@ -43,7 +43,7 @@ fuzz: # every fuzz target for a minute, or FUZZTIME=10s
 	@scripts/deps
 	@scripts/fuzz
 
-bench: # plumb beside the reference plugins, netavark and the kernel alone, 12 minutes; OUT=FOLDER keeps figures and plots; RUN=TestBench/crowd is one row
+bench: # plumb beside the reference plugins, netavark and the kernel alone, nine minutes; OUT=FOLDER keeps figures and plots; RUN=TestBench/crowd is one row
 	@scripts/deps
 	@go test -count=1 -timeout 30m -v -run "$(or $(RUN),.)" ./test/bench -args -rounds=$(or $(ROUNDS),40) $(if $(OUT),-out=$(abspath $(OUT)))
 
