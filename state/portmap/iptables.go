@@ -109,7 +109,10 @@ func (p Portmap) script(f nftconn.Family, rules []nftconn.Rule, exists func(stri
 	if p.SNAT && p.SetChain == "" {
 		mark := uint64(1) << p.MarkBit
 		if !has("POSTROUTING", masqChain) {
-			add("-A POSTROUTING -m comment --comment %s -j %s", iptables.Quote(masqComment), masqChain)
+			// Before the chains of containers whose network masquerades by
+			// iptables: these accept what stays in the subnet, such as
+			// what a container sends to its own published port.
+			add("-I POSTROUTING 1 -m comment --comment %s -j %s", iptables.Quote(masqComment), masqChain)
 		}
 		if !p.marks(rules, markChain, "MARK") {
 			add("-A %s -m comment --comment %s -j MARK --set-xmark %#x/%#x", markChain, iptables.Quote(setMarkComment), mark, mark)
