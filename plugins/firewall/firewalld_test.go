@@ -1,14 +1,9 @@
 package firewall_test
 
 import (
-	"os"
-	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/state"
@@ -16,74 +11,6 @@ import (
 	"github.com/plumb-cni/plumb/test/host"
 	"github.com/plumb-cni/plumb/test/keys"
 )
-
-const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <type>system</type>
-  <listen>unix:path=/run/dbus/system_bus_socket</listen>
-  <auth>EXTERNAL</auth>
-  <policy context="default">
-    <allow user="*"/><allow own="*"/><allow eavesdrop="false" send_destination="*"/><allow receive_sender="*"/>
-  </policy>
-</busconfig>`
-
-// start starts a daemon, which ends with the test, and waits until it is ready.
-func start(t *testing.T, ready func() bool, name string, args ...string) *os.Process {
-	t.Helper()
-	cmd := exec.Command(name, args...)
-	// It ends with the test's thread, also when that is killed.
-	runtime.LockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		cmd.Wait() //nolint:errcheck // it is killed
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
-		select {
-		case <-ended:
-		case <-time.After(10 * time.Second):
-			cmd.Process.Kill() //nolint:errcheck // as above
-			<-ended
-		}
-	})
-	for range 150 {
-		if ready() {
-			return cmd.Process
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	t.Fatalf("%s does not get ready", name)
-	return nil
-}
-
-// firewalld runs firewalld on a system bus of the private host.
-func firewalld(t *testing.T) {
-	t.Helper()
-	if err := os.MkdirAll("/run/dbus", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile("/run/bus.conf", []byte(busConfig), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	start(t, func() bool {
-		_, err := os.Stat("/run/dbus/system_bus_socket")
-		return err == nil
-	}, "dbus-daemon", "--config-file=/run/bus.conf", "--nofork", "--nopidfile", "--nosyslog")
-	t.Cleanup(func() { os.Remove("/run/dbus/system_bus_socket") })
-	if err := syscall.Mount("tmpfs", "/etc/firewalld", "tmpfs", 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Unmount("/etc/firewalld", syscall.MNT_DETACH) }) //nolint:errcheck // the host goes too
-	start(t, func() bool {
-		_, err := host.Try("firewall-cmd", "--state")
-		return err == nil
-	}, "firewalld", "--nofork", "--nopid", "--log-file=/run/firewalld.log")
-}
 
 func sources(t *testing.T, zone string) []string {
 	t.Helper()
@@ -96,7 +23,7 @@ func TestFirewalld(t *testing.T) {
 	keys.Covers(t, "firewall", "backend", "firewalldZone")
 	host.Internet(t)
 	wipe(t)
-	firewalld(t)
+	host.Firewalld(t)
 	reference := host.Reference(t)
 	for _, x := range []struct{ keys, zone string }{
 		{"", "trusted"}, {`,"backend":"firewalld"`, "trusted"}, {`,"backend":"firewalld","firewalldZone":"containers"`, "containers"},

@@ -99,7 +99,7 @@ func (a Admission) plan(v *view, b Backend, alive func(tag string) (bool, error)
 		if addrs == nil || !x.uses(b) {
 			continue
 		}
-		change, missing := x.admit(addrs, a.adminChain())
+		change, missing := x.admit(addrs, a.adminChain(), true)
 		if change.guarded() {
 			tx.Guard(v.gen)
 		}
@@ -128,24 +128,24 @@ func refuseAlive(e *nftconn.Element, tag string, alive func(tag string) (bool, e
 	return cni.Errorf(state.CodeConflict, "%s is admitted for %s already; choose another address, or delete what has this one", addr, holder)
 }
 
-// diffNFT compares with what ensureNFT makes.
-func (a Admission) diffNFT(ctx context.Context, r nftconn.Reader, b Backend) (drifts []state.Drift, err error) {
+// diffNFT compares with what ensureNFT makes, and tells whether plumb has
+// admitted any of the addresses for the attachment.
+func (a Admission) diffNFT(ctx context.Context, r nftconn.Reader, b Backend) (drifts []state.Drift, mine bool, err error) {
 	v, err := look(ctx, r, a.addresses(), a.adminChain(), true)
 	if err != nil {
-		return nil, err
+		return nil, false, err
+	}
+	for _, q := range append(v.own.entries, v.admitted...) {
+		mine = mine || q.Element != nil && q.Element.Comment == a.Owner.Tag()
 	}
 	if b == NFTables {
 		switch {
 		case !v.own.found.Found:
-			return []state.Drift{a.drift("table "+nftconn.Own().String(), "present", "missing")}, nil
+			return []state.Drift{a.drift("table "+nftconn.Own().String(), "present", "missing")}, mine, nil
 		case v.own.found.Dormant:
 			drifts = append(drifts, a.drift("table "+nftconn.Own().String(), "awake", "dormant"))
 		}
 		drifts = append(drifts, a.diffFilter(v.own)...)
-	}
-	mine := false
-	for _, q := range append(v.own.entries, v.admitted...) {
-		mine = mine || q.Element != nil && q.Element.Comment == a.Owner.Tag()
 	}
 	for _, f := range v.others {
 		if mine && a.serves(f) {
@@ -153,12 +153,12 @@ func (a Admission) diffNFT(ctx context.Context, r nftconn.Reader, b Backend) (dr
 		}
 	}
 	for _, x := range v.xt {
-		if addrs := ofFamily(x.family, a.addresses()); addrs != nil && x.uses(b) {
-			change, _ := x.admit(addrs, a.adminChain())
+		if addrs := ofFamily(x.family, a.addresses()); addrs != nil && x.demands(b, addrs) {
+			change, _ := x.admit(addrs, a.adminChain(), mine)
 			drifts = append(drifts, a.drifts(x, change)...)
 		}
 	}
-	return drifts, nil
+	return drifts, mine, nil
 }
 
 func (a Admission) diffFilter(f *filter) (drifts []state.Drift) {

@@ -300,11 +300,11 @@ func (a Admission) diff(ctx context.Context, r state.Reader, b Backend, z *zones
 	if err != nil {
 		return nil, err
 	}
-	drifts, err := a.diffNFT(ctx, conn, b)
+	drifts, mine, err := a.diffNFT(ctx, conn, b)
 	if err != nil && (b == NFTables || !errors.Is(err, nftconn.ErrUnsupported)) {
 		return nil, err
 	}
-	legacy, err := a.diffLegacy(ctx, conn, b)
+	legacy, err := a.diffLegacy(ctx, conn, b, mine)
 	if err != nil {
 		return nil, err
 	}

@@ -12,15 +12,15 @@ import (
 	"github.com/plumb-cni/plumb/internal/nftconn"
 )
 
-// Rules of iptables are found by listing their chain, which has two for each
+// Rules of iptables are found by listing their chain, which has three for each
 // address. So where the kernel keeps the chain in nftables, its handles of the
 // rules of an address are on record too, under the owner's tag:
 //
 //	table inet plumb {
-//		map forward-rules4 {
-//			type ipv4_addr : mark . mark
-//			elements = { 0.0.0.0 comment "plumb" : 0x00000004 . 0x00000000,
-//				10.22.0.3 comment "plumb:net/id/eth0" : 0x00000007 . 0x00000008 }
+//		map forward-handles4 {
+//			type ipv4_addr : mark . mark . mark
+//			elements = { 0.0.0.0 comment "plumb" : 0x00000004 . 0x00000000 . 0x00000000,
+//				10.22.0.3 comment "plumb:net/id/eth0" : 0x00000007 . 0x00000008 . 0x00000009 }
 //		}
 //	}
 //
@@ -30,10 +30,13 @@ import (
 // chain is listed.
 
 func handleMap(f nftconn.Family) nftconn.Map {
-	m := addressSet(nftconn.Own(), "forward-rules", f)
-	m.Data = []nftconn.Type{nftconn.PacketMark, nftconn.PacketMark}
+	m := addressSet(nftconn.Own(), "forward-handles", f)
+	m.Data = []nftconn.Type{nftconn.PacketMark, nftconn.PacketMark, nftconn.PacketMark}
 	return m
 }
+
+// handlesLen is the size of the three handles of an element.
+const handlesLen = 3 * 4
 
 // A noted is rules of CNI-FORWARD that go together, and what is noted of them.
 type noted struct {
@@ -80,12 +83,12 @@ func (n *noted) queries(f nftconn.Family) (queries []nftconn.Query) {
 }
 
 // verified returns the rules, if all handles lead to what they should.
-func (n *noted) verified(established []byte) (rules []nftconn.Rule) {
+func (n *noted) verified(states map[xtState][]byte) (rules []nftconn.Rule) {
 	if n.found == nil {
 		return nil
 	}
 	for i, q := range n.found {
-		if q.Rule == nil || readXT(*q.Rule, established) != n.rules[i] {
+		if q.Rule == nil || readXT(*q.Rule, states) != n.rules[i] {
 			return nil
 		}
 		rules = append(rules, *q.Rule)
@@ -106,7 +109,7 @@ func (v *view) complete(ctx context.Context, r nftconn.Reader, thorough bool) er
 	if _, err := r.Read(ctx, queries...); err != nil {
 		return err
 	}
-	established := establishedInfo()[:conntrackLen]
+	states := stateMatches()
 	for _, x := range v.xt {
 		if !slices.Contains(x.chains, cniForward) {
 			continue
@@ -114,7 +117,7 @@ func (v *view) complete(ctx context.Context, r nftconn.Reader, thorough bool) er
 		var rules []nftconn.Rule
 		known := true
 		for _, n := range x.notes {
-			verified := n.verified(established)
+			verified := n.verified(states)
 			fresh := n.element.Element == nil && !n.addr.IsUnspecified() && !thorough
 			rules = append(rules, verified...)
 			known = known && (verified != nil || fresh)
@@ -167,7 +170,7 @@ func (v *view) remember(ctx context.Context, c *nftconn.Conn, tag string) error 
 				known = known && h != 0 && h <= math.MaxUint32
 				element.Data = binary.NativeEndian.AppendUint32(element.Data, uint32(h))
 			}
-			element.Data = append(element.Data, make([]byte, 8-len(element.Data))...)
+			element.Data = append(element.Data, make([]byte, handlesLen-len(element.Data))...)
 			old := n.element.Element
 			if !known || old != nil && string(old.Data) == string(element.Data) && old.Comment == element.Comment {
 				continue

@@ -17,6 +17,11 @@ import (
 //	-A CNI-FORWARD -m comment --comment "CNI firewall plugin admin overrides" -j CNI-ADMIN
 //	-A CNI-FORWARD -d 10.22.0.3/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 //	-A CNI-FORWARD -s 10.22.0.3/32 -j ACCEPT
+//
+// These keep out who comes to a published port where the host drops what it
+// forwards. So plumb adds one:
+//
+//	-A CNI-FORWARD -d 10.22.0.3/32 -m conntrack --ctstate DNAT -j ACCEPT
 
 const cniForward = "CNI-FORWARD"
 
@@ -31,8 +36,9 @@ func adminRule(chain string) xtRule {
 // addressRules are those of an address.
 func addressRules(a netip.Addr) []xtRule {
 	return []xtRule{
-		{chain: cniForward, dst: a, established: true, to: targetAccept},
+		{chain: cniForward, dst: a, state: established, to: targetAccept},
 		{chain: cniForward, src: a, to: targetAccept},
+		{chain: cniForward, dst: a, state: published, to: targetAccept},
 	}
 }
 
@@ -52,9 +58,20 @@ func (x *xtTable) uses(b Backend) bool {
 	return x.filters()
 }
 
+// demands tells whether CHECK has to find addresses admitted here: where packets
+// are certain to be dropped otherwise, or some of the rules are there. What only
+// may drop some, as rules of kube-proxy that came after the ADD, is not enough.
+func (x *xtTable) demands(b Backend, addrs []netip.Addr) bool {
+	if !x.uses(b) {
+		return false
+	}
+	return b == IPTables && chosen(x.family, x.variant) || x.closes() ||
+		slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.ContainsFunc(addressRules(a), x.has) })
+}
+
 // admit returns what has to be done to admit addresses, and those for which
-// something is missing.
-func (x *xtTable) admit(addrs []netip.Addr, admin string) (c xtChange, missing []netip.Addr) {
+// something is missing. The reference's rules are enough where whole is false.
+func (x *xtTable) admit(addrs []netip.Addr, admin string, whole bool) (c xtChange, missing []netip.Addr) {
 	c.base = !x.found
 	c.chain(x, cniForward)
 	c.chain(x, admin)
@@ -70,7 +87,7 @@ func (x *xtTable) admit(addrs []netip.Addr, admin string) (c xtChange, missing [
 	}
 	for _, a := range addrs {
 		for _, r := range addressRules(a) {
-			if x.has(r) {
+			if x.has(r) || !whole && r.state == published {
 				continue
 			}
 			c.add = append(c.add, r)
@@ -137,7 +154,7 @@ func (a Admission) ensureLegacy(ctx context.Context, k *state.Kernel, b Backend)
 		var missing []netip.Addr
 		err := changeLegacy(ctx, k, f, func(x *xtTable) (c xtChange) {
 			if x.uses(b) {
-				c, missing = x.admit(addrs, a.adminChain())
+				c, missing = x.admit(addrs, a.adminChain(), true)
 			}
 			return c
 		})
@@ -171,7 +188,7 @@ func changeLegacy(ctx context.Context, k *state.Kernel, f nftconn.Family, plan f
 	return err
 }
 
-func (a Admission) diffLegacy(ctx context.Context, r nftconn.Reader, b Backend) (drifts []state.Drift, err error) {
+func (a Admission) diffLegacy(ctx context.Context, r nftconn.Reader, b Backend, mine bool) (drifts []state.Drift, err error) {
 	for _, f := range nftconn.Families() {
 		addrs := ofFamily(f, a.addresses())
 		if addrs == nil {
@@ -181,8 +198,8 @@ func (a Admission) diffLegacy(ctx context.Context, r nftconn.Reader, b Backend) 
 		if err != nil {
 			return nil, err
 		}
-		if x.uses(b) {
-			c, _ := x.admit(addrs, a.adminChain())
+		if x.demands(b, addrs) {
+			c, _ := x.admit(addrs, a.adminChain(), mine)
 			drifts = append(drifts, a.drifts(x, c)...)
 		}
 	}

@@ -23,21 +23,42 @@ const (
 	targetAccept = "ACCEPT"
 	targetDrop   = "DROP"
 	targetReturn = "RETURN"
+	targetReject = "REJECT"
 )
 
 // An xtRule is a rule of iptables' filter table that plumb knows how to write,
 // in each of the two ways. Fields that are empty match everything. Equal rules
 // compare as equal.
 type xtRule struct {
-	chain       string
-	src, dst    netip.Addr // of the whole address
-	in, out     string
-	notOut      string
-	established bool // answers, and what belongs to them
-	service     xtService
-	comment     string
-	to          string // a chain or a target
-	foreign     bool   // has what plumb does not write
+	chain    string
+	src, dst netip.Addr // of the whole address
+	in, out  string
+	notOut   string
+	state    xtState
+	service  xtService
+	comment  string
+	to       string // a chain or a target
+	foreign  bool   // has what plumb does not write
+}
+
+// An xtState is the states of connections that a rule is about, as a match of
+// connection tracking has them (linux/netfilter/xt_conntrack.h). Zero is all.
+type xtState uint16
+
+const (
+	established xtState = 1<<1 | 1<<2 // answers, and what belongs to them
+	published   xtState = 1 << 7      // what is translated to another destination
+)
+
+// String returns iptables' words for them.
+func (s xtState) String() string {
+	switch s {
+	case established:
+		return "RELATED,ESTABLISHED"
+	case published:
+		return "DNAT"
+	}
+	return ""
 }
 
 // An xtService is a port that packets go to.
@@ -81,7 +102,7 @@ func readService(protocol uint8, m nftconn.Match) (s xtService, ok bool) {
 }
 
 // readXT decodes a rule. A match of connection tracking is known by its bytes.
-func readXT(r nftconn.Rule, establishedMatch []byte) xtRule {
+func readXT(r nftconn.Rule, states map[xtState][]byte) xtRule {
 	x := xtRule{chain: r.Chain, comment: r.Comment, to: r.Target()}
 	if x.to == "" {
 		x.to = r.Jump()
@@ -101,10 +122,9 @@ func readXT(r nftconn.Rule, establishedMatch []byte) xtRule {
 		case nftconn.Match:
 			if s, ok := readService(protocol, e); ok {
 				x.service = s
-			} else if e.Name == conntrackMatch && bytes.HasPrefix(e.Info, establishedMatch) {
-				x.established = true
 			} else {
-				x.foreign = true
+				x.state = readState(e, states)
+				x.foreign = x.foreign || x.state == 0
 			}
 		case nftconn.Counter:
 		case nftconn.Verdict:
@@ -163,7 +183,7 @@ func (x xtRule) words() string {
 	add(x.out != "", "-o", x.out)
 	add(x.notOut != "", "!", "-o", x.notOut)
 	add(x.service.port != 0, "-p", x.service.name(), "-m", x.service.name(), "--dport", strconv.Itoa(int(x.service.port)))
-	add(x.established, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED")
+	add(x.state != 0, "-m", "conntrack", "--ctstate", x.state.String())
 	add(x.comment != "", "-m", "comment", "--comment", `"`+x.comment+`"`)
 	add(true, "-j", x.to)
 	return strings.Join(w, " ")
@@ -195,8 +215,8 @@ func (x xtRule) rule(f nftconn.Family) nftconn.Rule {
 		equal(nftconn.TransportProtocol(nftconn.Reg), nftconn.Equal, []byte{x.service.protocol})
 		exprs = append(exprs, x.service.match())
 	}
-	if x.established {
-		exprs = append(exprs, nftconn.Match{Name: conntrackMatch, Rev: conntrackRev, Info: establishedInfo()})
+	if x.state != 0 {
+		exprs = append(exprs, nftconn.Match{Name: conntrackMatch, Rev: conntrackRev, Info: x.state.info()})
 	}
 	if x.comment != "" {
 		info := make([]byte, commentLen)
@@ -233,13 +253,31 @@ const (
 	stateMaskAt      = 150
 )
 
-// establishedInfo is what `-m conntrack --ctstate RELATED,ESTABLISHED` is to
-// the kernel.
-func establishedInfo() []byte {
+// info is what `-m conntrack --ctstate` with the states is to the kernel.
+func (s xtState) info() []byte {
 	info := make([]byte, conntrackAligned)
 	binary.NativeEndian.PutUint16(info[matchFlagsAt:], 1) // XT_CONNTRACK_STATE
-	binary.NativeEndian.PutUint16(info[stateMaskAt:], 1<<1|1<<2)
+	binary.NativeEndian.PutUint16(info[stateMaskAt:], uint16(s))
 	return info
+}
+
+// stateMatches returns the bytes by which matches of states are known.
+func stateMatches() map[xtState][]byte {
+	matches := make(map[xtState][]byte)
+	for _, s := range []xtState{established, published} {
+		matches[s] = s.info()[:conntrackLen]
+	}
+	return matches
+}
+
+// readState decodes a match of states, 0 if it is none that plumb writes.
+func readState(m nftconn.Match, states map[xtState][]byte) xtState {
+	for s, info := range states {
+		if m.Name == conntrackMatch && bytes.HasPrefix(m.Info, info) {
+			return s
+		}
+	}
+	return 0
 }
 
 func filterOf(f nftconn.Family) nftconn.Table { return nftconn.Table{Family: f, Name: filterTable} }
@@ -268,9 +306,9 @@ func (x *xtTable) String() string {
 // decoded returns the rules as plumb writes them, in their order.
 func (x *xtTable) decoded() []xtRule {
 	if x.read == nil {
-		established := establishedInfo()[:conntrackLen]
+		states := stateMatches()
 		for _, r := range x.rules {
-			x.read = append(x.read, readXT(r, established))
+			x.read = append(x.read, readXT(r, states))
 		}
 	}
 	return x.read
@@ -296,6 +334,13 @@ func (x *xtTable) index(to string) int {
 // CNI is not counted.
 func (x *xtTable) filters() bool {
 	return x.drops || slices.ContainsFunc(x.of(forwardChain), func(r xtRule) bool { return r.to != cniForward && r.to != stage1 })
+}
+
+// closes tells whether all that is forwarded and that no rule accepts is dropped,
+// by the policy or by a rule of FORWARD.
+func (x *xtTable) closes() bool {
+	return x.drops || slices.ContainsFunc(x.rules, func(r nftconn.Rule) bool { return r.Chain == forwardChain && decides(r) == drops }) ||
+		x.has(xtRule{chain: forwardChain, to: targetReject})
 }
 
 // An xtFound is a rule that was read.
