@@ -2,12 +2,10 @@ package bench
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/plumb-cni/plumb/test/host"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,26 +24,6 @@ func settle(t testing.TB) {
 		t.Fatalf("wait for a grace period: membarrier: %v", errno)
 	}
 	time.Sleep(pause)
-}
-
-// drained waits until the namespaces are gone that were given up before. They
-// go one batch after another, and the links of this one with them.
-func drained(t testing.TB) {
-	t.Helper()
-	const canary = "bench-canary"
-	ns := host.NetNS(t)
-	host.Run(t, "ip", "link", "add", canary, "type", "veth", "peer", "name", "eth0", "netns", filepath.Base(ns))
-	host.RemoveNetNS(t, ns)
-	for deadline := time.Now().Add(2 * time.Minute); ; {
-		if _, err := os.Stat("/sys/class/net/" + canary); err != nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("namespaces that nobody has are still there after two minutes")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	settle(t)
 }
 
 // hostLinks counts the links of the host. It looks without a process, which would
