@@ -35,11 +35,11 @@ type Record struct {
 	IPAM json.RawMessage `json:"ipam,omitempty"`
 }
 
-// Removable returns the objects, marked as recorded.
+// Removable returns the objects, marked as recorded, with the addresses.
 func (r *Record) Removable() []Object {
 	objects := slices.Clone(r.Objects)
 	for i := range objects {
-		objects[i].Recorded = true
+		objects[i].Recorded, objects[i].Addresses = true, r.Addresses
 	}
 	return objects
 }

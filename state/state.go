@@ -13,6 +13,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 )
 
 // NS tells which namespace an object lives in: the host's, in which the
@@ -141,6 +142,10 @@ type Object struct {
 	// sandbox. Otherwise it was computed or found, and may by now be
 	// somebody else's.
 	Recorded bool `json:"-"`
+
+	// Addresses that IPAM gave, as far as it is recorded: what tells the
+	// attachment's interface from another that has come to have its name.
+	Addresses []netip.Addr `json:"-"`
 }
 
 // A Kind removes and finds the objects of one kind. The set is closed: a

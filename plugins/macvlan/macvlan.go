@@ -61,8 +61,10 @@ func New() plugin.Plugin {
 		Interfaces: func(_ *Config, r *plugin.Request) []state.Key {
 			return iface.Alone(r)
 		},
-		Footprint: func(_ *Config, r *plugin.Request, addrs []netip.Addr) []state.Key {
-			return iface.DeviceFootprint(r, kind, false, addrs)
+		Footprint: func(c *Config, r *plugin.Request, addrs []netip.Addr) []state.Key {
+			// In mode passthru any other device would have the master's too.
+			sharesMAC := c.Mode == "passthru" && len(addrs) > 0
+			return iface.DeviceFootprint(r, kind, sharesMAC, addrs)
 		},
 		Kinds: iface.DeviceKinds(),
 		Ready: func(_ context.Context, c *Config, _ *plugin.Request, rd state.Reader) error {

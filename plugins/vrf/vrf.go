@@ -54,6 +54,17 @@ func (c *Config) table() int {
 }
 
 func validate(c *Config, r *plugin.Request) error {
+	if err := c.checkName(r.IfName); err != nil {
+		return err
+	}
+	if r.Verb == cni.VerbAdd && r.Config.PrevResult == nil {
+		return cni.Errorf(cni.CodeInvalidConfig, "there is no prevResult; vrf has to come after the plugin that makes the interface")
+	}
+	return nil
+}
+
+// checkName refuses what no VRF beside an interface can be called.
+func (c *Config) checkName(ifName string) error {
 	if c.name() == "" {
 		return cni.Errorf(cni.CodeInvalidConfig, "vrfname is missing: the name of the VRF in the container")
 	}
@@ -63,11 +74,8 @@ func validate(c *Config, r *plugin.Request) error {
 	if c.name() == "all" || c.name() == "default" {
 		return cni.Errorf(cni.CodeInvalidConfig, "vrfname %q stands for every interface in the kernel's settings; choose another", c.name())
 	}
-	if c.name() == r.IfName {
+	if c.name() == ifName {
 		return cni.Errorf(cni.CodeInvalidConfig, "vrfname %q is the name of the container's interface; choose another", c.name())
-	}
-	if r.Verb == cni.VerbAdd && r.Config.PrevResult == nil {
-		return cni.Errorf(cni.CodeInvalidConfig, "there is no prevResult; vrf has to come after the plugin that makes the interface")
 	}
 	return nil
 }
@@ -77,10 +85,12 @@ func desired(_ context.Context, c *Config, r *plugin.Request, _ *cni.Result, _ s
 }
 
 // footprint is nothing where nothing tells the container's interface from
-// another's: the path may lead to another container's sandbox by now.
+// another's: the path may lead to another container's sandbox by now. Nor is
+// there anything of a name that ADD has refused, which the kernel may not even
+// take for a question.
 func footprint(c *Config, r *plugin.Request, _ []netip.Addr) []state.Key {
 	previous, _ := r.Previous()
-	if c.name() == "" || previous.MAC == "" {
+	if c.checkName(r.IfName) != nil || previous.MAC == "" {
 		return nil
 	}
 	return []state.Key{vrf.FootprintKey(r.IfName, c.name(), previous.MAC)}

@@ -279,6 +279,19 @@ func TestRefused(t *testing.T) {
 	f.fails(t, "ADD", "eth0", `,"vrfname":"eth1"`+f.prev("eth0"), state.CodeConflict, "is not a VRF")
 }
 
+// TestDELOfRefused: DEL is due after an ADD that was refused, and finds nothing. It
+// needs no VRF.
+func TestDELOfRefused(t *testing.T) {
+	f := fixture{ns: host.NetNS(t), bin: host.Bin(t)}
+	host.RunIn(t, f.ns, "ip", "link", "add", "eth0", "address", "02:00:00:00:00:00", "type", "veth", "peer", "name", "peer")
+	for _, name := range []string{"a-name-of-16-byte", "red/blue", "red blue", "red:blue", "eth0", "all", "."} {
+		for _, keys := range []string{fmt.Sprintf(`,"vrfname":%q`, name), fmt.Sprintf(`,"args":{"cni":{"vrfname":%q}}`, name)} {
+			f.fails(t, "ADD", "eth0", keys+f.prev("eth0"), cni.CodeInvalidConfig, "vrfname")
+			f.do(t, "DEL", "eth0", keys+f.prev("eth0"))
+		}
+	}
+}
+
 // TestUndo gives the interface back when a route can't follow it: its gateway is
 // nowhere any more.
 func TestUndo(t *testing.T) {

@@ -405,9 +405,10 @@ func (DeviceKind) Kind() string { return deviceKind }
 // Remove deletes a device of the kind that the key names, if it carries the
 // owner's tag, under whatever name.
 //
-// A device without any tag was made by another implementation, or by an ADD
-// that was killed in between. It goes if it is recorded, or if it has what the
-// key knows it by.
+// A device without any tag was made by another implementation, or has lost it.
+// It goes if it has what the key knows it by, or an address that is recorded.
+// The name is not enough even where that is recorded: the container may have
+// put a device of its own in the place of one that it has deleted.
 func (DeviceKind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o state.Owner) error {
 	conn, err := k.Route(state.Sandbox)
 	if errors.Is(err, state.ErrNoSandbox) {
@@ -430,12 +431,15 @@ func (DeviceKind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o
 func findDevice(conn *rtnl.Conn, obj state.Object, o state.Owner) (*rtnl.Link, error) {
 	words := strings.Fields(obj.Key.Name)
 	name, kind, evidence := words[0], words[1], words[2:]
+	for _, a := range obj.Addresses {
+		evidence = append(evidence, a.String())
+	}
 	l, err := conn.Link(name)
 	if err != nil && !errors.Is(err, rtnl.ErrNotFound) {
 		return nil, err
 	}
 	if err == nil && l.Name == name && l.Kind == kind && !otherTag(l, o) {
-		known := obj.Recorded || l.Alias == o.Tag()
+		known := l.Alias == o.Tag()
 		if !known {
 			known, err = knownBy(conn, l, evidence)
 		}

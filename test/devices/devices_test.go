@@ -5,6 +5,7 @@ package devices_test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -269,6 +270,91 @@ func TestDel(t *testing.T) {
 				host.Unchanged(t, before, host.SharedFiles)
 			})
 		})
+	}
+}
+
+// TestForeign deletes an attachment whose device has gone, while another of the
+// same name and kind has come that the container made for itself.
+func TestForeign(t *testing.T) {
+	each(t, func(t *testing.T, d device) {
+		for _, alias := range []string{"", "mine"} {
+			for _, prev := range []bool{true, false} {
+				t.Run(fmt.Sprintf("alias %q prevResult %v", alias, prev), func(t *testing.T) {
+					a := d.attach(t, "replaced")
+					a.Add(t)
+					host.RunIn(t, a.NetNS, "ip", "link", "del", "eth0")
+					d.byHand(t, a.NetNS)
+					host.RunIn(t, a.NetNS, "ip", "link", "set", "eth0", "alias", alias)
+					want := host.Links(t, a.NetNS)["eth0"]
+					if !prev {
+						a.Prev = nil
+					}
+					a.Del(t)
+					a.Del(t)
+					if got := host.Links(t, a.NetNS)["eth0"]; got.Index != want.Index || got.Kind != d.kind {
+						t.Errorf("DEL has taken the container's own %+v; there is %+v", want, got)
+					}
+					released(t)
+					host.RunIn(t, a.NetNS, "ip", "link", "del", "eth0")
+				})
+			}
+		}
+	})
+}
+
+// TestForeignBeside deletes an attachment whose device was renamed, while another
+// has taken its name.
+func TestForeignBeside(t *testing.T) {
+	each(t, func(t *testing.T, d device) {
+		if strings.Contains(d.keys, "passthru") || d.plugin == "vlan" {
+			return // there is one on a master
+		}
+		a := d.attach(t, "renamed")
+		a.Add(t)
+		host.RunIn(t, a.NetNS, "ip", "link", "set", "eth0", "down")
+		host.RunIn(t, a.NetNS, "ip", "link", "set", "eth0", "name", "other")
+		d.byHand(t, a.NetNS)
+		want := host.Links(t, a.NetNS)["eth0"]
+		a.Del(t)
+		links := host.Links(t, a.NetNS)
+		if _, left := links["other"]; left || links["eth0"].Index != want.Index {
+			t.Errorf("after DEL there are %v, want %+v and no other", links, want)
+		}
+		released(t)
+	})
+}
+
+// TestUntaggedGarbage collects a device that has lost its tag: its addresses must
+// not be another's before it has gone.
+func TestUntaggedGarbage(t *testing.T) {
+	each(t, func(t *testing.T, d device) {
+		a := d.attach(t, "untagged")
+		a.Add(t)
+		host.RunIn(t, a.NetNS, "ip", "link", "set", "eth0", "alias", "")
+		a.GC(t)
+		absent(t, a)
+	})
+}
+
+// byHand makes a device like the plugin's in a container, as eth0.
+func (d device) byHand(t *testing.T, ns string) {
+	t.Helper()
+	switch d.plugin {
+	case "dummy":
+		host.RunIn(t, ns, "ip", "link", "add", "eth0", "type", "dummy")
+	case "tap":
+		host.RunIn(t, ns, "ip", "tuntap", "add", "mode", "tap", "name", "eth0")
+	default:
+		args := []string{"link", "add", "link", "up0", "name", "eth0", "netns", filepath.Base(ns), "type", d.kind}
+		switch {
+		case d.plugin == "vlan":
+			args = append(args, "id", "7")
+		case strings.Contains(d.keys, "passthru"):
+			args = append(args, "mode", "passthru")
+		case strings.Contains(d.keys, "l3s"):
+			args = append(args, "mode", "l3s")
+		}
+		host.Run(t, "ip", args...)
 	}
 }
 
