@@ -71,12 +71,18 @@ type Match struct {
 type Filter struct {
 	Index    int
 	Parent   QHandle
+	Kind     string // read only; of another than "u32" the fields from Matches on are not known
+	Handle   uint32 // names one among those of a priority; not for AddFilters, where the kernel chooses
 	Priority uint16 // lower ones are asked first; those of one priority have one protocol
 	Protocol uint16 // unix.ETH_P_ALL, ETH_P_IP, ETH_P_IPV6
 	Matches  []Match
 	Class    QHandle // 0 for none
-	Redirect int     // index of the link to leave by, 0 for none
+	Redirect int     // index of the link to leave by, 0 for none; Nowhere if that link is gone
 }
+
+// Nowhere is where a filter sends packets whose link has been deleted: the kernel
+// drops them.
+const Nowhere = -1
 
 // AddQdiscs adds queueing disciplines, all in one message to the kernel, which
 // goes on after one that fails. The error is the first's: it matches ErrExists
@@ -188,11 +194,11 @@ func (c *Conn) AddFilters(filters ...Filter) error {
 	return nil
 }
 
-// DelFilters removes the filters of a priority and protocol. The error matches
-// ErrNotFound if there are none.
-func (c *Conn) DelFilters(f Filter) error {
-	_, err := c.all([]*nl.NetlinkRequest{request(unix.RTM_DELTFILTER, f.Index, f.Parent, 0, f.info(), str(nl.TCA_KIND, "u32"))})
-	if err != nil {
+// DelFilter removes the u32 filter of a handle, priority and protocol. The error
+// matches ErrNotFound if there is none.
+func (c *Conn) DelFilter(f Filter) error {
+	r := request(unix.RTM_DELTFILTER, f.Index, f.Parent, QHandle(f.Handle), f.info(), str(nl.TCA_KIND, "u32"))
+	if _, err := c.all([]*nl.NetlinkRequest{r}); err != nil {
 		return fmt.Errorf("delete filter of link %d: %w", f.Index, err)
 	}
 	return nil
@@ -376,8 +382,8 @@ func nested(msg []byte, within uint16, f func(kind uint16, v []byte)) error {
 	return eachAttr(inner, f)
 }
 
-// Filters returns the u32 filters below a parent of a link, in the order in which
-// they are asked. There are none where there is no such parent.
+// Filters returns the filters below a parent of a link, in the order in which they
+// are asked. There are none where there is no such parent.
 func (c *Conn) Filters(index int, parent QHandle) ([]Filter, error) {
 	msgs, err := c.get(unix.RTM_GETTFILTER, unix.NLM_F_DUMP, unix.RTM_NEWTFILTER, &nl.TcMsg{Ifindex: int32(index), Parent: uint32(parent)})
 	if err != nil {
@@ -386,9 +392,23 @@ func (c *Conn) Filters(index int, parent QHandle) ([]Filter, error) {
 	var filters []Filter
 	for _, m := range msgs {
 		h := nl.DeserializeTcMsg(m)
-		f := Filter{Index: index, Parent: QHandle(h.Parent), Priority: uint16(h.Info >> 16), Protocol: swap(uint16(h.Info))}
+		f := Filter{Index: index, Parent: QHandle(h.Parent), Handle: h.Handle, Priority: uint16(h.Info >> 16), Protocol: swap(uint16(h.Info))}
+		err := eachAttr(m[nl.SizeofTcMsg:], func(kind uint16, v []byte) {
+			if kind == nl.TCA_KIND {
+				f.Kind = text(v)
+			}
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list filters of link %d: %w", index, err)
+		}
+		if f.Kind != "u32" {
+			if f.Handle != 0 { // otherwise it heads those of a priority
+				filters = append(filters, f)
+			}
+			continue
+		}
 		found := false
-		err := nested(m, nl.TCA_OPTIONS, func(kind uint16, v []byte) {
+		err = nested(m, nl.TCA_OPTIONS, func(kind uint16, v []byte) {
 			switch kind {
 			case nl.TCA_U32_SEL:
 				found = true // the hash tables have none
@@ -425,7 +445,7 @@ func parseMatches(sel []byte) []Match {
 }
 
 // parseRedirect returns the link that the first of a list of actions sends
-// packets out of, 0 if it does something else.
+// packets out of, Nowhere if that is gone, 0 if it does something else.
 func parseRedirect(actions []byte) int {
 	redirect := 0
 	within := func(attrs []byte, which uint16) (found []byte) {
@@ -442,7 +462,9 @@ func parseRedirect(actions []byte) int {
 	}
 	parms := within(within(first, nl.TCA_ACT_OPTIONS), nl.TCA_MIRRED_PARMS)
 	if len(parms) >= mirredLen && num(parms[mirredEgress:]) == egressRedirect {
-		redirect = num(parms[mirredIndex:])
+		if redirect = num(parms[mirredIndex:]); redirect == 0 {
+			redirect = Nowhere
+		}
 	}
 	return redirect
 }

@@ -38,10 +38,6 @@ type place struct {
 	// host tells that the link is the host's end of the pair: what leaves
 	// it arrives at the container.
 	host bool
-
-	// within is what the limits vanish with; the zero Key if they have to be
-	// removed because the link outlives the attachment.
-	within state.Key
 }
 
 // locate finds the host's end of the container's link, where a container has no
@@ -68,25 +64,23 @@ func locate(r *plugin.Request, result *cni.Result, rd state.Reader) (place, erro
 		return place{}, err
 	}
 	if end != "" {
-		return place{ns: state.Host, link: end, ifb: ifbName(r), host: true, within: link.Key(end)}, nil
+		return place{ns: state.Host, link: end, ifb: ifbName(r), host: true}, nil
 	}
-	p := place{ns: state.Sandbox, link: r.IfName, ifb: link.IFBName(r.Owner)}
-	if slices.Contains([]string{"macvlan", "macvtap", "ipvlan"}, inside.Kind) {
-		p.within = link.SandboxKey(r.IfName)
-	}
-	return p, nil
+	return place{ns: state.Sandbox, link: r.IfName, ifb: link.IFBName(r.Owner)}, nil
 }
 
 // missing is the place of a link that is not there, which CHECK is to say.
 func missing(r *plugin.Request, result *cni.Result) place {
-	p := place{ns: state.Sandbox, link: r.IfName, ifb: link.IFBName(r.Owner), within: link.SandboxKey(r.IfName)}
 	for _, i := range result.Interfaces {
-		if i.Sandbox == "" && strings.HasPrefix(i.Name, "veth") {
-			return place{ns: state.Host, link: i.Name, ifb: ifbName(r), host: true, within: link.Key(i.Name)}
+		if i.Sandbox == "" && strings.HasPrefix(i.Name, hostEndPrefix) {
+			return place{ns: state.Host, link: i.Name, ifb: ifbName(r), host: true}
 		}
 	}
-	return p
+	return place{ns: state.Sandbox, link: r.IfName, ifb: link.IFBName(r.Owner)}
 }
+
+// hostEndPrefix is how the names of hosts' ends begin, the reference's too.
+const hostEndPrefix = "veth"
 
 // hostEnd returns the name of the host's end of a pair, empty if there is none.
 // The result, if it names links of the host, has to name this one.
@@ -115,7 +109,8 @@ func ifbName(r *plugin.Request) string {
 }
 
 // desired limits what leaves the link, and what arrives there by way of a device
-// whose queue it passes.
+// whose queue it passes. The link may outlive the limits, so that they are removed
+// one by one.
 func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result, rd state.Reader) (state.Plan, error) {
 	l := c.limits()
 	if l.IngressRate == 0 && l.EgressRate == 0 {
@@ -128,7 +123,6 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	if err != nil {
 		return nil, err
 	}
-	step := func(res state.Resource) state.Step { return state.Step{Resource: res, Within: p.within} }
 	leaving, arriving := limit(l, p, p.host), limit(l, p, !p.host)
 
 	var plan state.Plan
@@ -139,11 +133,11 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 			state.Own(ifb),
 			state.On(ifb.Key(), arriving), // while it is down, which costs less
 			state.On(ifb.Key(), link.Up{NS: p.ns, Link: p.ifb}),
-			step(qdisc.Redirect{NS: p.ns, Link: p.link, Via: p.ifb}),
+			state.Own(qdisc.Redirect{NS: p.ns, Link: p.link, Via: p.ifb}),
 		)
 	}
 	if leaving.Rate != 0 {
-		plan = append(plan, step(leaving))
+		plan = append(plan, state.Own(leaving))
 	}
 	return plan, nil
 }
@@ -184,11 +178,19 @@ func observe(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	return nil
 }
 
-// footprint names the device on either side, and the reference's.
+// footprint names the device on either side, and the reference's, and what redirects
+// to it from the host's end.
 func footprint(_ *Config, r *plugin.Request, _ []netip.Addr) []state.Key {
-	return []state.Key{
+	keys := []state.Key{
 		link.IFBKey(state.Host, link.IFBName(r.Owner)),
 		link.IFBKey(state.Host, link.ReferenceIFBName(r.Owner)),
 		link.IFBKey(state.Sandbox, link.IFBName(r.Owner)),
+		qdisc.RedirectKey(state.Host, link.HostName(r.Owner)),
 	}
+	for _, name := range r.PreviousHost() {
+		if strings.HasPrefix(name, hostEndPrefix) && name != link.HostName(r.Owner) {
+			keys = append(keys, qdisc.RedirectKey(state.Host, name))
+		}
+	}
+	return keys
 }

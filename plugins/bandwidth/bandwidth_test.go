@@ -233,9 +233,9 @@ func TestDamage(t *testing.T) {
 					t.Errorf("CHECK: %s\nwant %s", got, words.Replace(tt.says))
 				}
 				b.Del(t)
-				// What DEL leaves is the link's, which here is to serve again.
-				host.Try("tc", "qdisc", "del", "dev", a.HostEnd(t), "root")    //nolint:errcheck // may be gone
-				host.Try("tc", "qdisc", "del", "dev", a.HostEnd(t), "ingress") //nolint:errcheck // may be gone
+				if left := qdiscs(t, "", a.HostEnd(t)); len(left) != 0 {
+					t.Errorf("DEL has left %+v", left)
+				}
 			})
 		}
 	}

@@ -111,7 +111,7 @@ func (i IFB) takeOver(conn *rtnl.Conn) error {
 	if err != nil {
 		return err
 	}
-	if !isIFBOf(i.Owner, found) {
+	if !isTaggedIFBOf(i.Owner, found) {
 		return cni.Errorf(state.CodeConflict, "interface %s already exists (%s)", i.Name, describe(found))
 	}
 	if found.Alias == "" {
@@ -120,10 +120,16 @@ func (i IFB) takeOver(conn *rtnl.Conn) error {
 	return nil
 }
 
-// isIFBOf reports whether a device is the owner's: by its tag or, if it has
-// none since the ADD was killed before it could give it one, by its name, which
-// nobody else's has.
-func isIFBOf(o state.Owner, l *rtnl.Link) bool {
+// IsIFBOf reports whether a device is the owner's: made by us, or without any tag
+// and with the name that the reference gives it.
+func IsIFBOf(o state.Owner, l *rtnl.Link) bool {
+	return isTaggedIFBOf(o, l) || l.Kind == "ifb" && l.Name == ReferenceIFBName(o) && !state.Tagged(l.Alias)
+}
+
+// isTaggedIFBOf reports whether a device is one that we made for the owner: by its
+// tag or, if it has none since the ADD was killed before it could give it one, by
+// its name, which nobody else's has.
+func isTaggedIFBOf(o state.Owner, l *rtnl.Link) bool {
 	return l.Kind == "ifb" && (l.Alias == o.Tag() || l.Alias == "" && l.Name == IFBName(o))
 }
 
@@ -156,8 +162,8 @@ func (IFBKind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o st
 	if err != nil || found == nil || found.Kind != "ifb" {
 		return err
 	}
-	byReference := obj.Key.NS == state.Host && found.Name == ReferenceIFBName(o) && !state.Tagged(found.Alias)
-	if !isIFBOf(o, found) && !byReference {
+	byReference := obj.Key.NS == state.Host && IsIFBOf(o, found)
+	if !isTaggedIFBOf(o, found) && !byReference {
 		return nil
 	}
 	if err := k.RemoveLink(obj.Key.NS, found.Index, true); err != nil {

@@ -62,7 +62,7 @@ const (
 
 // Key names the limit by its link.
 func (l Limit) Key() state.Key {
-	return state.Key{NS: l.NS, Kind: kindName, Name: l.Link + " egress"}
+	return state.Key{NS: l.NS, Kind: kindName, Name: l.Link + " " + leaving}
 }
 
 // burst returns the size of the bucket in bytes on a link. A packet that does
