@@ -8,6 +8,7 @@ import (
 
 	"github.com/plumb-cni/plumb/internal/nftconn"
 	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/state/firewall"
 	"github.com/plumb-cni/plumb/state/portmap"
 )
 
@@ -26,6 +27,9 @@ func (s *Sweep) sweepNFT(ctx context.Context) error {
 		}
 		var tx nftconn.Tx
 		tx.Guard(w.gen)
+		if err := firewall.DeletePublished(ctx, conn, &tx, s.dead); err != nil {
+			return err
+		}
 		done = w.sweep(&tx)
 		if err := w.closeLocalnet(ctx, s.kernel); err != nil {
 			return err

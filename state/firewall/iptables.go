@@ -3,6 +3,7 @@ package firewall
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/netip"
 	"slices"
 
@@ -38,8 +39,37 @@ func addressRules(a netip.Addr) []xtRule {
 	return []xtRule{
 		{chain: cniForward, dst: a, state: established, to: targetAccept},
 		{chain: cniForward, src: a, to: targetAccept},
-		{chain: cniForward, dst: a, state: published, to: targetAccept},
+		publishedRule(a),
 	}
+}
+
+// publishedRule lets published ports through to an address.
+func publishedRule(a netip.Addr) xtRule {
+	return xtRule{chain: cniForward, dst: a, state: published, to: targetAccept}
+}
+
+// DeletePublished deletes the rules that let published ports through to
+// addresses whose elements carry tags of owners that are gone. Of all rules in
+// CNI-FORWARD these alone are nobody else's: the DEL of another implementation
+// leaves them.
+func DeletePublished(ctx context.Context, r nftconn.Reader, tx *nftconn.Tx, gone func(tag string) bool) error {
+	addrs, err := tagged(ctx, r, gone)
+	if err != nil || len(addrs) == 0 {
+		return err
+	}
+	states := stateMatches()
+	for _, f := range nftconn.Families() {
+		all := nftconn.RulesQuery{Table: filterOf(f), Chain: cniForward}
+		if _, err := r.Read(ctx, &all); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, rule := range all.Rules {
+			if x := readXT(rule, states); slices.Contains(addrs, x.dst) && x == publishedRule(x.dst) {
+				tx.DeleteRule(rule)
+			}
+		}
+	}
+	return nil
 }
 
 // uses tells whether a back end writes into a table of iptables: the back end

@@ -99,7 +99,7 @@ func TestRootless(t *testing.T) {
 		t.Errorf("the port isn't mapped in podman's namespace:\n%s", rules)
 	}
 	p.Run(t, "rm", "--force", "--time", "0", "c1")
-	if rules := within("nft", "list", "ruleset"); strings.Contains(rules, "/eth0\" : ") {
+	if rules := within("nft", "list", "ruleset"); strings.Contains(rules, ". 80") {
 		t.Errorf("the port is still mapped:\n%s", rules)
 	}
 	if links := within("ip", "-o", "link"); strings.Count(links, "veth") != 1 {
