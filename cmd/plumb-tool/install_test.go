@@ -170,12 +170,16 @@ func TestInstallOverOthers(t *testing.T) {
 		t.Errorf("the bridge is %q", got)
 	}
 	netDir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(netDir, "names.conflist"),
-		[]byte(`{"cniVersion":"1.0.0","name":"named","plugins":[{"type":"bridge"},{"type":"dnsname"}]}`), 0o600); err != nil {
-		t.Fatal(err)
+	for file, list := range map[string]string{
+		"names.conflist": `{"cniVersion":"1.0.0","name":"named","plugins":[{"type":"bridge"},{"type":"dnsname"}]}`,
+		"fused.conflist": `{"cniVersion":"1.0.0","name":"fused","plugins":[{"type":"plumb","plugins":[{"type":"bridge"}]}]}`,
+	} {
+		if err := os.WriteFile(filepath.Join(netDir, file), []byte(list), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	out := plugins(t, "remove", dir, "--netdir", netDir)
-	if !strings.Contains(out, `"named"`) {
+	if !strings.Contains(out, `"named"`) || !strings.Contains(out, `"fused"`) {
 		t.Errorf("nothing is said of the list that uses dnsname:\n%s", out)
 	}
 	if after := files(t, dir); after != before {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/fused"
 	"github.com/plumb-cni/plumb/internal/plugindir"
 	"github.com/plumb-cni/plumb/internal/sweep"
 	"github.com/plumb-cni/plumb/plugins/all"
@@ -91,7 +92,7 @@ func tellUsers(netDir, bin string, out io.Writer) error {
 	}
 	for _, l := range lists {
 		for _, p := range l.Plugins {
-			if !all.OnRequest(p.Type) {
+			if !all.OnRequest(p.Type) && p.Type != fused.Name {
 				continue
 			}
 			if _, err := runtime.Find(p.Type, []string{bin}); err != nil {
