@@ -161,6 +161,8 @@ func unsettled(t testing.TB, ns string, carriers bool) string {
 		switch {
 		case down && carriers && l.Kind != "tun" && l.Kind != "bridge":
 			return fmt.Sprintf("link %s has no carrier", l.Name)
+		case l.Kind == "veth" && l.State != "UP" && slices.Contains(l.Flags, "LOWER_UP"):
+			return fmt.Sprintf("link %s hasn't noticed its carrier", l.Name)
 		case l.Kind == "bridge" && l.State == "UNKNOWN" && slices.Contains(l.Flags, "LOWER_UP"):
 			return fmt.Sprintf("bridge %s doesn't know its state yet", l.Name)
 		}

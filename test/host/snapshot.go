@@ -34,9 +34,13 @@ func SharedBridge(name string) string {
 // rules, qdiscs, nftables, iptables of both kinds, sysctls, and the files and folders below /var/lib/cni and /run/plumb.
 type State []string
 
-// Snapshot returns the present state of the host.
+// Snapshot returns the present state of the host. It gives the kernel a moment for what it does by itself with a new link: until then,
+// the routes of its addresses are missing.
 func Snapshot(t testing.TB) State {
 	t.Helper()
+	for deadline := time.Now().Add(3 * time.Second); unsettled(t, "", false) != "" && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
+	}
 	var s State
 	add := func(format string, args ...any) { s = append(s, fmt.Sprintf(format, args...)) }
 
