@@ -98,18 +98,8 @@ func rewriteFile(path string, rewrite func([]byte) ([]byte, error), out io.Write
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	text.WriteByte('\n')
-	// Runtimes read files by their extensions, and this one has none.
-	temp, err := os.CreateTemp(filepath.Dir(path), ".plumb-fuse-*")
-	if err != nil {
+	if err := replace(path, text.Bytes(), info.Mode().Perm()); err != nil {
 		return err
-	}
-	_, err = temp.Write(text.Bytes())
-	err = errors.Join(err, temp.Chmod(info.Mode().Perm()), temp.Sync(), temp.Close())
-	if err == nil {
-		err = os.Rename(temp.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temp.Name()))
 	}
 	fmt.Fprintln(out, "rewrote", path)
 	return nil

@@ -101,7 +101,7 @@ func (p placement) place(out io.Writer) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("look at the list that is there: %w", err)
 	}
-	if err := replace(to, data); err != nil {
+	if err := replace(to, data, 0o644); err != nil {
 		return fmt.Errorf("place the list: %w", err)
 	}
 	fmt.Fprintf(out, "%s: network %s\n", to, list.Name)
@@ -110,7 +110,7 @@ func (p placement) place(out io.Writer) error {
 
 // replace writes a file that is there whole or not at all. Meanwhile it has a
 // name that no runtime reads.
-func replace(path string, data []byte) (err error) {
+func replace(path string, data []byte, mode fs.FileMode) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".plumb-*")
 	if err != nil {
 		return err
@@ -124,7 +124,7 @@ func replace(path string, data []byte) (err error) {
 	if _, err := f.Write(data); err != nil {
 		return err
 	}
-	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)

@@ -153,7 +153,6 @@ func TestKeys(t *testing.T) {
 // TestRefusals are mistakes that are told, with nothing left behind.
 func TestRefusals(t *testing.T) {
 	a := attached(t, ptp, "refused")
-	host.Settle(t, a.NetNS)
 	before := host.Snapshot(t)
 	for _, tt := range []struct {
 		keys string

@@ -83,22 +83,9 @@ func measure(t *testing.T, act func(*state.Kernel) error) (int64, time.Duration)
 		t.Fatal(err)
 	}
 	defer k.Close()
-	before, start := bytesRead(t), time.Now()
+	before, start := host.BytesRead(t), time.Now()
 	if err := act(k); err != nil {
 		t.Fatal(err)
 	}
-	return bytesRead(t) - before, time.Since(start)
-}
-
-// bytesRead is what the process has read by now, from sockets too.
-func bytesRead(t *testing.T) (n int64) {
-	t.Helper()
-	data, err := os.ReadFile("/proc/self/io")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fmt.Sscanf(string(data), "rchar: %d", &n); err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return host.BytesRead(t) - before, time.Since(start)
 }

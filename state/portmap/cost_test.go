@@ -62,24 +62,11 @@ func run(t *testing.T, id string, first, ports int) (int64, time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, start := bytesRead(t), time.Now()
+	before, start := host.BytesRead(t), time.Now()
 	if _, err := p.Ensure(context.Background(), k); err != nil {
 		t.Fatal(err)
 	}
-	return bytesRead(t) - before, time.Since(start)
-}
-
-// bytesRead is what the process has read by now, from sockets too.
-func bytesRead(t *testing.T) (n int64) {
-	t.Helper()
-	data, err := os.ReadFile("/proc/self/io")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fmt.Sscanf(string(data), "rchar: %d", &n); err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return host.BytesRead(t) - before, time.Since(start)
 }
 
 // A run is refused for each way in which it can meet another's ports.

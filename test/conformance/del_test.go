@@ -104,9 +104,6 @@ func TestDel(t *testing.T) {
 		}
 		bystander := m.container(t, "bystander", 1)
 		bystander.add(t)
-		if !strings.Contains(m.config, "host-device") { // whose other end is nobody's, and down
-			host.Settle(t, bystander.netns)
-		}
 		before := host.Snapshot(t)
 		for _, mis := range misfortunes {
 			a := m.container(t, mis.name, 2)

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -46,4 +47,17 @@ func Hold(t testing.TB, expected ...Holdings) Holdings {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// BytesRead is what the process has read by now, from sockets too.
+func BytesRead(t testing.TB) (n int64) {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Sscanf(string(data), "rchar: %d", &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
