@@ -162,7 +162,7 @@ func TestInstallOverOthers(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "bridge") || !strings.Contains(err.Error(), "--force") {
 		t.Errorf("over the reference's: %v; want what is in the way, and a hint", err)
 	}
-	if after := strings.ReplaceAll(files(t, dir), ".plumb\n", ""); after != before {
+	if after := files(t, dir); after != before {
 		t.Errorf("it failed and changed\n%s\nto\n%s", before, after)
 	}
 	plugins(t, "install", dir, "--force", "--with", "dnsname")
@@ -187,6 +187,43 @@ func TestInstallOverOthers(t *testing.T) {
 	}
 	if got := about(t, filepath.Join(dir, "bridge")); strings.Contains(got, "plumb") || !strings.Contains(got, "CNI bridge plugin") {
 		t.Errorf("the bridge is %q", got)
+	}
+}
+
+// TestInstallOverPackage places nothing where a package has its links, unless it
+// has to, and then those come back as long as there is something for them to lead
+// to.
+func TestInstallOverPackage(t *testing.T) {
+	dir, lib := t.TempDir(), filepath.Join(t.TempDir(), "lib")
+	host.Run(t, "cp", "-a", host.Bin(t)+"/.", lib)
+	for _, name := range []string{"bridge", "ptp"} {
+		host.Run(t, "ln", "-s", filepath.Join(lib, "plumb-cni"), filepath.Join(dir, name))
+	}
+	before := files(t, dir)
+	_, err := host.Try(filepath.Join(host.Bin(t), "plumb"), "plugins", "install", dir)
+	if err == nil || !strings.Contains(err.Error(), lib+"/plumb-cni is a package's") || !strings.Contains(err.Error(), "bridge, ptp") || !strings.Contains(err.Error(), "--force") {
+		t.Errorf("over a package's: %v; want whose it is, and a hint", err)
+	}
+	if out := plugins(t, "remove", dir); !strings.Contains(out, "left bridge, ptp") {
+		t.Errorf("remove says\n%s", out)
+	}
+	if after := files(t, dir); after != before {
+		t.Errorf("left is\n%s\nand was\n%s", after, before)
+	}
+	for _, gone := range []bool{false, true} {
+		plugins(t, "install", dir, "--force")
+		if out := plugins(t, "install", dir); out != "all is in its place\n" {
+			t.Errorf("the second time it says %q", out)
+		}
+		want := before
+		if gone {
+			host.Run(t, "rm", "-r", lib)
+			want = ""
+		}
+		plugins(t, "remove", dir)
+		if after := files(t, dir); after != want {
+			t.Errorf("left is\n%s\nwant\n%s", after, want)
+		}
 	}
 }
 

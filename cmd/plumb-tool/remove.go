@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -35,68 +36,94 @@ records and indexes, the tables, and plugins in BIN that nobody else stands in f
 again when they are gone. The traffic of running containers never stops. No plugin of plumb's should be adding an attachment meanwhile.`
 
 func removeCommand() *cobra.Command {
-	var s sweep.Sweep
-	var netDir string
+	var r removal
 	c := &cobra.Command{
 		Use:   "remove [BIN]",
 		Short: "After other plugins have taken over: sweep what is plumb's own",
 		Long:  removeHelp,
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			for _, dir := range s.DataDirs {
+			for _, dir := range r.sweep.DataDirs {
 				if !filepath.IsAbs(dir) {
 					return fmt.Errorf("--datadir %q is not an absolute path", dir)
 				}
 			}
-			bin := ""
 			if len(args) == 1 {
-				bin = args[0]
+				r.bin = args[0]
 			}
-			return removePlugins(c.Context(), &s, bin, netDir, c.OutOrStdout())
+			return r.run(c.Context(), c.OutOrStdout())
 		},
 	}
-	c.Flags().StringArrayVar(&s.DataDirs, "datadir", nil, "a dataDir of host-local to look into, besides those that are known; may be repeated")
-	c.Flags().StringVar(&netDir, "netdir", defaultNetDir, "where network configurations are, to tell which name plugins that go")
+	c.Flags().StringArrayVar(&r.sweep.DataDirs, "datadir", nil, "a dataDir of host-local to look into, besides those that are known; may be repeated")
+	c.Flags().StringVar(&r.netDir, "netdir", defaultNetDir, "where network configurations are, to tell which name plugins that go")
+	c.Flags().StringArrayVar(&r.byDpkg, "by-dpkg", nil, "a folder of links to this program that dpkg is about to take out, to tell the same of; may be repeated")
 	return c
 }
 
-// removePlugins sweeps what is ours, and the plugins in a folder if one is named.
-func removePlugins(ctx context.Context, s *sweep.Sweep, bin, netDir string, out io.Writer) error {
-	err := s.Run(ctx)
-	for _, what := range s.Removed {
+// A removal is of what is ours on the host, and of plugins.
+type removal struct {
+	sweep  sweep.Sweep
+	bin    string   // the folder to take plugins out of, unless it is ""
+	byDpkg []string // folders out of which a package takes them
+	netDir string
+}
+
+func (r *removal) run(ctx context.Context, out io.Writer) error {
+	err := r.sweep.Run(ctx)
+	for _, what := range r.sweep.Removed {
 		fmt.Fprintln(out, "removed", what)
 	}
-	for _, who := range s.Live {
+	for _, who := range r.sweep.Live {
 		fmt.Fprintln(out, "kept what", who, "needs, which is alive")
 	}
-	if err != nil || bin == "" {
+	if len(r.byDpkg) > 0 {
+		err = errors.Join(err, r.tellUsersOfPackage(out))
+	}
+	if err != nil || r.bin == "" {
 		return err
 	}
-	folder := plugindir.Folder{Dir: bin}
-	done, err := folder.Remove(len(s.Live) > 0)
+	folder := plugindir.Folder{Dir: r.bin}
+	done, err := folder.Remove(len(r.sweep.Live) > 0)
 	for _, what := range done {
 		fmt.Fprintln(out, what)
 	}
-	if err == nil && len(s.Live) > 0 {
-		fmt.Fprintf(out, "kept the plugins in %s that nobody else stands in for: they delete what is alive\n", bin)
+	if err == nil && len(r.sweep.Live) > 0 {
+		fmt.Fprintf(out, "kept the plugins in %s that nobody else stands in for: they delete what is alive\n", r.bin)
 	}
-	return errors.Join(err, tellUsers(netDir, bin, out))
+	return errors.Join(err, r.tellUsers(out, func(plugin string) bool {
+		_, err := runtime.Find(plugin, []string{r.bin})
+		return err == nil
+	}))
+}
+
+// tellUsersOfPackage names the lists that fail when this program goes.
+func (r *removal) tellUsersOfPackage(out io.Writer) error {
+	self, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	return r.tellUsers(out, func(plugin string) bool {
+		for _, dir := range r.byDpkg {
+			program, err := filepath.EvalSymlinks(filepath.Join(dir, plugin))
+			if err == nil && filepath.Dir(program) != filepath.Dir(self) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // tellUsers names the lists that ask for plugins which no other implementation
-// has, and which the folder has no more.
-func tellUsers(netDir, bin string, out io.Writer) error {
-	lists, err := cni.LoadDir(netDir)
+// has, and of which nothing stays.
+func (r *removal) tellUsers(out io.Writer, stays func(plugin string) bool) error {
+	lists, err := cni.LoadDir(r.netDir)
 	if errors.Is(err, fs.ErrNotExist) && len(lists) == 0 {
 		return nil
 	}
 	for _, l := range lists {
 		for _, p := range l.Plugins {
-			if !all.OnRequest(p.Type) && p.Type != fused.Name {
-				continue
-			}
-			if _, err := runtime.Find(p.Type, []string{bin}); err != nil {
-				fmt.Fprintf(out, "network %q in %s uses the plugin %s, and fails without it\n", l.Name, netDir, p.Type)
+			if (all.OnRequest(p.Type) || p.Type == fused.Name) && !stays(p.Type) {
+				fmt.Fprintf(out, "network %q in %s uses the plugin %s, and fails without it\n", l.Name, r.netDir, p.Type)
 			}
 		}
 	}

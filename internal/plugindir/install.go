@@ -13,8 +13,14 @@ import (
 	"github.com/plumb-cni/plumb/internal/programs"
 )
 
-// ErrForeign says that a file of others stands where ours would go.
-var ErrForeign = errors.New("is not plumb's")
+var (
+	// ErrForeign says that a file of others stands where ours would go.
+	ErrForeign = errors.New("is not plumb's")
+
+	// ErrPackaged says that a link stands there which leads to plumb's program in
+	// another folder, as those of the Debian package do.
+	ErrPackaged = errors.New("a package's")
+)
 
 // An Installation is what to place into a folder.
 type Installation struct {
@@ -35,9 +41,13 @@ type Installation struct {
 //
 // Before it changes anything it looks for files of others in the way, and
 // unless Force is set fails with an error that names them all and matches
-// ErrForeign.
+// ErrForeign or ErrPackaged.
 func (f Folder) Install(in Installation) (done []string, err error) {
 	if err := os.MkdirAll(f.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	// Once before the lock, which leaves a file.
+	if _, err := f.displaced(in); err != nil {
 		return nil, err
 	}
 	unlock, err := f.lock()
@@ -45,13 +55,9 @@ func (f Folder) Install(in Installation) (done []string, err error) {
 		return nil, err
 	}
 	defer unlock()
-	foreign, err := f.foreign(append(programs.All(), in.Names...))
+	foreign, err := f.displaced(in)
 	if err != nil {
 		return nil, err
-	}
-	if len(foreign) > 0 && !in.Force {
-		return nil, fmt.Errorf("in %s, what %w: %s; --force replaces it, and plumb plugins remove brings it back",
-			f.Dir, ErrForeign, strings.Join(foreign, ", "))
 	}
 	for _, name := range foreign {
 		if err := f.keep(name); err != nil {
@@ -75,6 +81,21 @@ func (f Folder) Install(in Installation) (done []string, err error) {
 	}
 	stale, err := f.unlinkStale(in)
 	return append(done, stale...), err
+}
+
+// displaced returns the names of the files of others that are to be replaced. It
+// fails if they must not be.
+func (f Folder) displaced(in Installation) ([]string, error) {
+	foreign, err := f.foreign(append(programs.All(), in.Names...))
+	if err != nil || len(foreign) == 0 || in.Force {
+		return foreign, err
+	}
+	const hint = "--force replaces it, and plumb plugins remove brings it back"
+	if links, program := f.elsewhere(foreign); len(links) > 0 {
+		return nil, fmt.Errorf("in %s, what leads to %s is %w, which upgrades it: %s; %s",
+			f.Dir, program, ErrPackaged, strings.Join(links, ", "), hint)
+	}
+	return nil, fmt.Errorf("in %s, what %w: %s; %s", f.Dir, ErrForeign, strings.Join(foreign, ", "), hint)
 }
 
 // foreign returns those of names under which there is a file that isn't ours.
@@ -207,10 +228,12 @@ func (f Folder) unlinkStale(in Installation) (done []string, err error) {
 }
 
 // giveBack puts the file of others that was kept in the place of ours, or else
-// removes ours.
+// removes ours. A link that was kept, and whose package has gone since, goes too.
 func (f Folder) giveBack(name string) error {
 	err := os.Rename(f.replaced(name), f.path(name))
-	if errors.Is(err, fs.ErrNotExist) {
+	links, _ := f.elsewhere([]string{name})
+	_, gone := os.Stat(f.path(name))
+	if errors.Is(err, fs.ErrNotExist) || len(links) > 0 && errors.Is(gone, fs.ErrNotExist) {
 		err = os.Remove(f.path(name))
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

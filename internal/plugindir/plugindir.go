@@ -60,9 +60,9 @@ func (f Folder) lock() (unlock func(), err error) {
 	return func() { file.Close() }, nil
 }
 
-// ours reports whether a file is of plumb: a link to the program beside it, or
-// one of the programs that were built from plumb's source. One that is missing is
-// not.
+// ours reports whether a file was placed here: a link to the program beside it, or
+// one of the programs that were built from plumb's source. One that is missing was
+// not, nor was a link to our program in another folder: a package has brought that.
 func (f Folder) ours(name string) (bool, error) {
 	info, err := os.Lstat(f.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,12 +74,43 @@ func (f Folder) ours(name string) (bool, error) {
 	switch {
 	case info.Mode()&fs.ModeSymlink != 0:
 		target, err := os.Readlink(f.path(name))
-		return filepath.Base(target) == programs.Plugins, err
+		return filepath.Base(target) == programs.Plugins && !f.leadsOut(target), err
 	case info.Mode().IsRegular():
 		build, err := buildinfo.ReadFile(f.path(name))
 		return err == nil && strings.HasPrefix(build.Path, commands), nil // anything else is a file of others
 	}
 	return false, nil
+}
+
+// elsewhere returns those of names that are links to our program in another
+// folder, and where that is.
+func (f Folder) elsewhere(names []string) (links []string, program string) {
+	for _, name := range names {
+		target, err := os.Readlink(f.path(name))
+		if err == nil && filepath.Base(target) == programs.Plugins && f.leadsOut(target) {
+			links = append(links, name)
+			program = f.resolve(target)
+		}
+	}
+	return links, program
+}
+
+// leadsOut reports whether the target of a link in the folder is in another one.
+func (f Folder) leadsOut(target string) bool {
+	there, err := os.Stat(filepath.Dir(f.resolve(target)))
+	if err != nil {
+		return true
+	}
+	here, err := os.Stat(f.Dir)
+	return err != nil || !os.SameFile(here, there)
+}
+
+// resolve returns the path that the target of a link in the folder means.
+func (f Folder) resolve(target string) string {
+	if filepath.IsAbs(target) {
+		return filepath.Clean(target)
+	}
+	return filepath.Join(f.Dir, target)
 }
 
 // names lists what is in the folder, but for folders.

@@ -2,16 +2,19 @@ package plugindir
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/plumb-cni/plumb/internal/programs"
 )
 
 // Remove puts back the files of others that ours replaced, and removes the rest
 // of ours. With keep, plugins that nobody else stands in for stay, with the
-// programs: something needs them. It says what it did, in words.
+// programs: something needs them. Links of a package stay. It says what it did, in
+// words.
 func (f Folder) Remove(keep bool) (done []string, err error) {
 	if _, err := os.Stat(f.Dir); err != nil {
 		return nil, err
@@ -24,6 +27,9 @@ func (f Folder) Remove(keep bool) (done []string, err error) {
 	names, err := f.names()
 	if err != nil {
 		return nil, err
+	}
+	if links, program := f.elsewhere(names); len(links) > 0 {
+		done = append(done, fmt.Sprintf("left %s in %s to the package whose %s they lead to", strings.Join(links, ", "), f.Dir, program))
 	}
 	errs := []error{f.giveBackMissing(names)}
 	// The programs last: what leads to them would lead nowhere, and a run that

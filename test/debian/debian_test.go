@@ -117,6 +117,84 @@ END`)
 	s.free(t, changed)
 }
 
+// TestChosen upgrades and purges the package where the administrator has put other things into /opt than it did.
+func TestChosen(t *testing.T) {
+	old, updated := build(t, "0.1.0"), build(t, "0.1.1")
+	s := newSystem(t)
+	changed := s.changed(t)
+	s.run(t, "mkdir -p /opt/cni/bin && printf '#!/bin/sh\nexit 7\n' >/opt/cni/bin/tap && chmod +x /opt/cni/bin/tap")
+	theirs := s.programs(t)
+	s.install(t, old)
+
+	for _, dir := range []string{"/usr/lib/cni", "/opt/cni/bin"} {
+		out, err := s.command("plumb", "plugins", "install", dir).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "what leads to /usr/lib/plumb/plumb-cni is a package's") {
+			t.Errorf("plumb plugins install %s: %v, %s", dir, err, out)
+		}
+	}
+	s.run(t, "printf '#!/bin/sh\nexit 8\n' >/opt/cni/bin/mine; chmod +x /opt/cni/bin/mine; mv /opt/cni/bin/mine /opt/cni/bin/vrf")
+	s.install(t, updated)
+	if out, err := s.command("/opt/cni/bin/vrf").CombinedOutput(); err == nil || err.Error() != "exit status 8" {
+		t.Errorf("after an upgrade the administrator's plugin says %s (%v)", out, err)
+	}
+	s.run(t, "rm /opt/cni/bin/vrf")
+
+	s.run(t, "plumb plugins install --force /opt/cni/bin")
+	chosen := s.run(t, "ls -l /opt/cni/bin")
+	if !strings.Contains(chosen, "bridge -> plumb-cni") {
+		t.Errorf("placed is\n%s", chosen)
+	}
+	s.install(t, old)
+	if now := s.run(t, "ls -l /opt/cni/bin"); now != chosen {
+		t.Errorf("after an upgrade there is\n%s\nand was\n%s", now, chosen)
+	}
+	s.run(t, "plumb plugins remove /opt/cni/bin")
+	if !s.answers(t, "/opt/cni/bin/bridge") || !strings.Contains(s.run(t, "readlink /opt/cni/bin/bridge"), "/usr/lib/plumb") {
+		t.Error("the package's links did not come back")
+	}
+
+	// The package goes first.
+	s.run(t, "plumb plugins install --force /opt/cni/bin")
+	s.run(t, "dpkg --purge plumb 2>&1")
+	if !s.answers(t, "/opt/cni/bin/bridge") {
+		t.Error("the package has taken along what the administrator placed")
+	}
+	s.run(t, "/opt/cni/bin/plumb plugins remove /opt/cni/bin")
+	if now := s.programs(t); now != theirs {
+		t.Errorf("given back:\n%s\nwant:\n%s", now, theirs)
+	}
+	s.run(t, "rm -r /opt/cni")
+	s.free(t, changed)
+}
+
+// TestUsers removes the package while networks use plugins that nobody else has.
+func TestUsers(t *testing.T) {
+	s := newSystem(t)
+	changed := s.changed(t)
+	s.install(t, build(t, "0.1.0"))
+	s.run(t, `ln -s ../plumb/plumb-cni /usr/lib/cni/dnsname
+cat >/etc/cni/net.d/named.conflist <<'END'
+{"cniVersion":"1.0.0","name":"named","plugins":[{"type":"bridge"},{"type":"dnsname"}]}
+END
+cat >/etc/cni/net.d/fused.conflist <<'END'
+{"cniVersion":"1.0.0","name":"fused","plugins":[{"type":"plumb","plugins":[{"type":"bridge"}]}]}
+END
+cat >/etc/cni/net.d/plain.conflist <<'END'
+{"cniVersion":"1.0.0","name":"plain","plugins":[{"type":"bridge"}]}
+END`)
+	if said := s.run(t, "dpkg --install --force-downgrade /run/plumb_0.1.0.deb 2>&1"); strings.Contains(said, "fails without") {
+		t.Errorf("an upgrade says %s", said)
+	}
+	said := s.run(t, "dpkg --remove plumb 2>&1")
+	for network, named := range map[string]bool{"named": true, "fused": true, "plain": false} {
+		if strings.Contains(said, `network "`+network+`"`) != named {
+			t.Errorf("of network %s it says\n%s", network, said)
+		}
+	}
+	s.run(t, "rm /etc/cni/net.d/*; dpkg --purge plumb 2>&1")
+	s.free(t, changed)
+}
+
 // TestTools tries what is there for people.
 func TestTools(t *testing.T) {
 	s := newSystem(t)
