@@ -51,6 +51,11 @@ type Reader interface {
 	// PortVLANs returns the VLANs that a bridge's port is a member of.
 	PortVLANs(port int) ([]VLANs, error)
 
+	// Supports reports whether the kernel can make links of a kind, and
+	// SupportsVLANs whether its bridges can tell VLANs apart.
+	Supports(kind string) (bool, error)
+	SupportsVLANs() (bool, error)
+
 	// DefaultRoutes returns the routes to everywhere of a family, IPv4 or
 	// IPv6, in the main table.
 	DefaultRoutes(is4 bool) ([]Route, error)

@@ -28,8 +28,29 @@ type Device struct {
 // ErrNoSELinux means that a label was asked for and the kernel has no SELinux.
 var ErrNoSELinux = errors.New("the kernel has no SELinux, or it is disabled")
 
+// ErrUnavailable means that the kernel has no tap devices, or lets nobody here make
+// one.
+var ErrUnavailable = errors.New("no tap devices")
+
+// Available fails with ErrUnavailable if no device could be made. It makes none.
+func Available() error {
+	fd, err := open()
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
+func open() (int, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("%w: open /dev/net/tun: %w", ErrUnavailable, err)
+	}
+	return fd, nil
+}
+
 // Create makes the device in a namespace. The error matches unix.EBUSY if the
-// name is taken, and ErrNoSELinux.
+// name is taken, ErrNoSELinux, and ErrUnavailable.
 func (d Device) Create(ns *netns.NS) error {
 	err := ns.Do(func() error {
 		if d.Label != "" {
@@ -45,9 +66,9 @@ func (d Device) Create(ns *netns.NS) error {
 
 // create makes the device in the calling thread's namespace.
 func (d Device) create() error {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := open()
 	if err != nil {
-		return fmt.Errorf("open /dev/net/tun: %w; is the kernel's module tun there?", err)
+		return err
 	}
 	defer unix.Close(fd)
 	request, err := unix.NewIfreq(d.Name)

@@ -160,9 +160,13 @@ func WithinMTU(mtu int, parent *rtnl.Link) error {
 	return nil
 }
 
-// Ready fails with cni.CodeUnavailable if the parent, as far as it is on the
-// host, is not there, or smaller than an MTU, 0 for none.
-func (p Parent) Ready(mtu int, rd state.Reader) error {
+// Ready fails with cni.CodeUnavailable if the kernel has no devices of a kind, or
+// if the parent, as far as it is on the host, is not there, or smaller than an
+// MTU, 0 for none.
+func (p Parent) Ready(kind string, mtu int, rd state.Reader) error {
+	if err := link.Available(rd, kind); err != nil {
+		return err
+	}
 	if p.LinkInContainer {
 		return nil
 	}

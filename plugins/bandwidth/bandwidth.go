@@ -25,6 +25,7 @@ func New() plugin.Plugin {
 		Observe:   observe,
 		Footprint: footprint,
 		Kinds:     []state.Kind{qdisc.Kind{}, link.IFBKind{}, qdisc.Orphans{}},
+		Ready:     ready,
 	})
 }
 
@@ -151,6 +152,16 @@ func limit(l Limits, p place, ingress bool) qdisc.Limit {
 	q.Only, _ = subnets("", l.ShapedSubnets) // they are valid
 	q.Except, _ = subnets("", l.UnshapedSubnets)
 	return q
+}
+
+// ready asks for the device that one direction of two needs, and which of them that
+// is depends on the container's link. Limits may come from the runtime alone, or
+// never.
+func ready(_ context.Context, c *Config, _ *plugin.Request, rd state.Reader) error {
+	if l := c.limits(); l.IngressRate == 0 && l.EgressRate == 0 {
+		return nil
+	}
+	return link.Available(rd, "ifb")
 }
 
 // observe reports the device on the host, as the reference does.

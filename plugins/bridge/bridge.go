@@ -171,6 +171,14 @@ func hostEnd(c *Config, r *plugin.Request) string {
 }
 
 func ready(ctx context.Context, c *Config, _ *plugin.Request, r state.Reader) error {
+	if err := link.Available(r, "bridge", "veth"); err != nil {
+		return err
+	}
+	if c.filtersVLANs() {
+		if err := link.VLANsAvailable(r); err != nil {
+			return err
+		}
+	}
 	if c.MACSpoofChk {
 		if err := macspoof.Available(ctx, r); err != nil {
 			return cni.Errorf(cni.CodeUnavailable, "macspoofchk: %w", err)

@@ -272,14 +272,27 @@ func TestBadVLAN(t *testing.T) {
 	}
 }
 
-// TestVLANUnknownToKernel is refused rather than ignored.
+// TestVLANUnknownToKernel is refused rather than ignored, by STATUS as well, and leaves no bridge.
 func TestVLANUnknownToKernel(t *testing.T) {
 	if _, err := host.Try("unshare", "--net", "ip", "link", "add", "p0", "type", "bridge", "vlan_filtering", "1"); err == nil {
 		return // this one knows
 	}
 	removeBridge(t, bridgeName)
-	a := attach.New(t, config("net", bridgeName, `"vlan":100,`, hostLocal(t, 99)), "early")
-	if _, failure := a.TryAdd(t); failure == nil || failure.Code != cni.CodeUnsupportedField || !strings.Contains(failure.Error(), "CONFIG_BRIDGE_VLAN_FILTERING") {
-		t.Errorf("ADD: %v", failure)
+	before := host.Snapshot(t)
+	for _, keys := range []string{`"vlan":100,`, `"vlanTrunk":[{"id":100}],`} {
+		a := attach.New(t, config("net", bridgeName, keys, hostLocal(t, 99)), "early")
+		_, refused := a.TryAdd(t)
+		for verb, failure := range map[string]*cni.Error{"STATUS": a.TryStatus(t), "ADD": refused} {
+			if failure == nil || failure.Code != cni.CodeUnavailable || !strings.Contains(failure.Details, "CONFIG_BRIDGE_VLAN_FILTERING") {
+				t.Errorf("%s %s: %v", verb, keys, failure)
+			}
+		}
+	}
+	host.Unchanged(t, before, `^dir /run/plumb`)
+	// A bridge that is there, for containers without a VLAN, can't be made to tell them apart.
+	attach.New(t, config("net", bridgeName, "", hostLocal(t, 99)), "plain").Add(t)
+	a := attach.New(t, config("net", bridgeName, `"vlan":100,`, hostLocal(t, 99)), "late")
+	if _, failure := a.TryAdd(t); failure == nil || failure.Code != cni.CodeUnavailable {
+		t.Errorf("ADD to a bridge that is there: %v", failure)
 	}
 }

@@ -37,6 +37,9 @@ func New() plugin.Plugin {
 			return iface.DeviceFootprint(r, kind, false, addrs)
 		},
 		Kinds: iface.DeviceKinds(),
+		Ready: func(_ context.Context, _ *Config, _ *plugin.Request, rd state.Reader) error {
+			return link.Available(rd, kind)
+		},
 	})
 }
 

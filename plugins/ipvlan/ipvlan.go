@@ -130,7 +130,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 // ready looks for the master, unless that may come from another plugin.
 func ready(_ context.Context, c *Config, r *plugin.Request, rd state.Reader) error {
 	if c.Master == "" && r.Config.IPAM.Type == "" {
-		return nil
+		return link.Available(rd, kind)
 	}
-	return c.Ready(0, rd)
+	return c.Ready(kind, 0, rd)
 }

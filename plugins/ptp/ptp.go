@@ -174,6 +174,9 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 func single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
 func ready(ctx context.Context, c *Config, _ *plugin.Request, r state.Reader) error {
+	if err := link.Available(r, "veth"); err != nil {
+		return err
+	}
 	return iface.Ready(ctx, c.IPMasq, c.IPMasqBackend, r)
 }
 

@@ -63,6 +63,9 @@ func New() plugin.Plugin {
 			return iface.DeviceFootprint(r, kind, false, addrs)
 		},
 		Kinds: iface.DeviceKinds(),
+		Ready: func(_ context.Context, _ *Config, _ *plugin.Request, _ state.Reader) error {
+			return link.TapsAvailable()
+		},
 	})
 }
 

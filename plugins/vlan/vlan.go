@@ -58,7 +58,7 @@ func New() plugin.Plugin {
 		},
 		Kinds: iface.DeviceKinds(),
 		Ready: func(_ context.Context, c *Config, _ *plugin.Request, rd state.Reader) error {
-			return c.Ready(c.MTU, rd)
+			return c.Ready(kind, c.MTU, rd)
 		},
 	})
 }

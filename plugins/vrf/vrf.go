@@ -9,6 +9,7 @@ import (
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/state/link"
 	"github.com/plumb-cni/plumb/state/vrf"
 )
 
@@ -36,6 +37,9 @@ func New() plugin.Plugin {
 		Desired:   desired,
 		Footprint: footprint,
 		Kinds:     []state.Kind{vrf.Kind{}},
+		Ready: func(_ context.Context, _ *Config, _ *plugin.Request, rd state.Reader) error {
+			return link.Available(rd, "vrf")
+		},
 	})
 }
 

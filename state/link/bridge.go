@@ -31,7 +31,8 @@ func (b Bridge) Key() state.Key { return Key(b.Name) }
 // Ensure makes the bridge unless it is there.
 //
 // It fails with state.CodeConflict if the name is that of another kind of
-// device.
+// device, and with cni.CodeUnavailable if the kernel has no bridges, or none
+// that tell VLANs apart.
 func (b Bridge) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	conn, err := k.Route(state.Host)
 	if err != nil {
@@ -39,11 +40,7 @@ func (b Bridge) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	}
 	found, err := conn.Known(b.Name)
 	if errors.Is(err, rtnl.ErrNotFound) {
-		err = conn.AddBridge(rtnl.End{Name: b.Name, MAC: randomMAC()}, b.MTU)
-		if err != nil && !errors.Is(err, rtnl.ErrExists) { // another ADD was faster
-			return nil, err
-		}
-		found, err = conn.Link(b.Name)
+		found, err = b.add(k, conn)
 	}
 	if err != nil {
 		return nil, err
@@ -53,7 +50,7 @@ func (b Bridge) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 			b.Name, describe(found))
 	}
 	if b.FiltersVLANs && !found.FiltersVLANs {
-		if err := b.filterVLANs(conn, found); err != nil {
+		if err := b.filterVLANs(k, conn, found); err != nil {
 			return nil, err
 		}
 	}
@@ -73,17 +70,40 @@ func (b Bridge) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	return nil, nil
 }
 
+// add makes the bridge, or finds the one of another ADD that was faster. A kernel
+// that lacks what is asked for is found out before: nobody would remove what is
+// shared.
+func (b Bridge) add(k *state.Kernel, conn *rtnl.Conn) (*rtnl.Link, error) {
+	if b.FiltersVLANs {
+		if err := VLANsAvailable(k.Reader()); err != nil {
+			return nil, err
+		}
+	}
+	err := conn.AddBridge(rtnl.End{Name: b.Name, MAC: randomMAC()}, b.MTU)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, Lacking("bridge")
+	}
+	if err != nil && !errors.Is(err, rtnl.ErrExists) {
+		return nil, err
+	}
+	return conn.Link(b.Name)
+}
+
 // filterVLANs makes sure that the kernel did as it was told.
-func (b Bridge) filterVLANs(conn *rtnl.Conn, found *rtnl.Link) error {
+func (b Bridge) filterVLANs(k *state.Kernel, conn *rtnl.Conn, found *rtnl.Link) error {
 	err := conn.FilterVLANs(found.Index)
 	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("%s: %w", b.Name, err)
 	}
 	now, err := conn.Link(b.Name)
-	if err == nil && !now.FiltersVLANs {
-		err = cni.Errorf(cni.CodeUnsupportedField, "bridge %s can't tell VLANs apart: the kernel lacks CONFIG_BRIDGE_VLAN_FILTERING", b.Name)
+	if err != nil || now.FiltersVLANs {
+		return err
 	}
-	return err
+	if err := VLANsAvailable(k.Reader()); err != nil {
+		return err
+	}
+	return cni.Errorf(state.CodeConflict, "bridge %s does not begin to tell VLANs apart", b.Name).
+		WithDetails("something else on the host keeps it from that; look at its vlan_filtering by ip -d link show " + b.Name)
 }
 
 // Diff compares the bridge's kind and state.

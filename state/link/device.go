@@ -202,7 +202,9 @@ func (d Device) removeUnfinished(sandbox *rtnl.Conn) error {
 func (d Device) explain(k *state.Kernel, err error) error {
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
-		return cni.Errorf(cni.CodeUnavailable, "%w; the kernel has no %s devices: load the module, or use a kernel that has it", err, d.Kind)
+		return Lacking(d.Kind)
+	case errors.Is(err, tap.ErrUnavailable):
+		return cni.Errorf(cni.CodeUnavailable, "%w", err).WithDetails(noTap)
 	case errors.Is(err, tap.ErrNoSELinux):
 		return cni.Errorf(cni.CodeInvalidConfig, "selinuxContext: %w; remove the key", err)
 	case d.Data.VLAN != nil && errors.Is(err, rtnl.ErrExists):

@@ -12,6 +12,7 @@ import (
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/state"
+	"golang.org/x/sys/unix"
 )
 
 // An IFB is an intermediate functional block, down until [Up]: packets that
@@ -59,7 +60,8 @@ func (i IFB) Key() state.Key { return IFBKey(i.NS, i.Name) }
 // Ensure makes the device. What the owner's own predecessor left under its name
 // is taken over.
 //
-// It fails with state.CodeConflict if the name is taken by something else.
+// It fails with state.CodeConflict if the name is taken by something else, and
+// with cni.CodeUnavailable if the kernel has no such devices.
 func (i IFB) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	conn, err := k.Route(i.NS)
 	if err != nil {
@@ -72,6 +74,9 @@ func (i IFB) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	err = conn.AddIFB(i.Name, shaped.MTU)
 	if errors.Is(err, rtnl.ErrExists) {
 		return nil, i.takeOver(conn)
+	}
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, Lacking("ifb")
 	}
 	if err != nil {
 		return nil, err

@@ -113,6 +113,11 @@ func (v Veth) add(k *state.Kernel, host *rtnl.Conn) error {
 		return cni.Errorf(state.CodeConflict,
 			"bridge %s has 1023 ports, which is all the kernel allows; use a second bridge", v.Bridge)
 	}
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		if lacking := Available(k.Reader(), "veth"); lacking != nil {
+			return lacking
+		}
+	}
 	return err
 }
 

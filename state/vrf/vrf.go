@@ -42,7 +42,8 @@ func FootprintKey(link, vrf, mac string) state.Key {
 // Ensure makes the VRF unless it is there, and enslaves the link.
 //
 // It fails with state.CodeConflict if the name is that of another kind of device,
-// if the VRF has another table, or if the link has another master.
+// if the VRF has another table, or if the link has another master, and with
+// cni.CodeUnavailable if the kernel has no VRFs.
 func (m Member) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
 	conn, unlock, err := lock(ctx, k)
 	if err != nil {
@@ -121,7 +122,7 @@ func (m Member) add(conn *rtnl.Conn) (*rtnl.Link, error) {
 	}
 	err := conn.AddVRF(m.VRF, table)
 	if errors.Is(err, unix.EOPNOTSUPP) {
-		err = fmt.Errorf("%w; the kernel needs CONFIG_NET_VRF, module vrf", err)
+		return nil, link.Lacking(kindName)
 	}
 	if err != nil {
 		return nil, err

@@ -28,6 +28,52 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// TestLacking has plugins make what the kernel can't: STATUS says so before ADD does, in the same words, and both leave all as it was.
+func TestLacking(t *testing.T) {
+	const address = `"ipam":{"type":"static","addresses":[{"address":"10.77.0.2/24","gateway":"10.77.0.1"}]}`
+	lacking := 0
+	for _, tt := range []struct{ feature, config, option string }{
+		{"ipvlan", config("ipvlan", "net", `"master":"wire0",`+address), "CONFIG_IPVLAN, module ipvlan"},
+		{"vlan", config("vlan", "net", `"master":"wire0","vlanId":7,`+address), "CONFIG_VLAN_8021Q, module 8021q"},
+		{"dummy", config("dummy", "net", address), "CONFIG_DUMMY, module dummy"},
+		{"vrf", config("vrf", "net", `"vrfname":"blue"`), "CONFIG_NET_VRF, module vrf"},
+		{"bridge-vlan", bridgeConfig("net", `"vlan":7,`+address), "CONFIG_BRIDGE_VLAN_FILTERING"},
+		{"bridge-vlan", bridgeConfig("net", `"vlanTrunk":[{"minID":7,"maxID":9}],`+address), "CONFIG_BRIDGE_VLAN_FILTERING"},
+	} {
+		if host.Has(t, tt.feature) {
+			continue // TestStatus and TestLife are about that
+		}
+		lacking++
+		a := attach(t, tt.config, "lacking")
+		t.Run(a.plugin(), func(t *testing.T) {
+			host.Run(t, "sh", "-ec", wired)
+			t.Cleanup(func() { host.Run(t, "sh", "-ec", unwired) })
+			if a.plugin() == "vrf" {
+				a.before = []string{config("ptp", "net", address)}
+			}
+			var asked *cni.Error
+			before := host.Snapshot(t)
+			if _, asked = invoke(t, cni.VerbStatus, a.plugin(), a.config, a); asked == nil {
+				t.Fatal("STATUS succeeds")
+			}
+			host.Unchanged(t, before)
+			network := a.ready(t)
+			before = host.Snapshot(t)
+			_, failure := invoke(t, cni.VerbAdd, a.plugin(), network, a)
+			if failure == nil {
+				t.Fatal("ADD succeeds")
+			}
+			host.Unchanged(t, before, stays("")...)
+			for verb, e := range map[string]*cni.Error{"STATUS": asked, "ADD": failure} {
+				if e.Code != cni.CodeUnavailable || !strings.HasSuffix(e.Msg, asked.Msg) || !strings.Contains(e.Details, tt.option) {
+					t.Errorf("%s: code %d, %v", verb, e.Code, e)
+				}
+			}
+		})
+	}
+	t.Logf("the kernel lacks %d of them", lacking)
+}
+
 // TestVersion asks every program for its versions, as runtimes do: with a configuration and without.
 func TestVersion(t *testing.T) {
 	for _, p := range all.Plugins() {
@@ -68,7 +114,7 @@ func TestStatusWithoutPrograms(t *testing.T) {
 		for _, network := range []string{config("ptp", "net", tt.keys+good), bridgeConfig("net", `"isGateway":true,`+tt.keys+good)} {
 			a := &attachment{config: network}
 			t.Run(a.plugin()+" "+tt.name, func(t *testing.T) {
-				dir := withoutIPTables(t, a.plugin())
+				dir := without(t, a.plugin(), "! command -v iptables-restore >&2", "/usr/sbin", "/sbin", "/usr/local/sbin")
 				stdout, stderr, exit := host.Plugin(t, dir, a.plugin(), host.Env("STATUS", "", "", "", host.Bin(t)), network)
 				if tt.code == 0 {
 					if exit != 0 || stdout != "" {
@@ -85,14 +131,27 @@ func TestStatusWithoutPrograms(t *testing.T) {
 	}
 }
 
-// withoutIPTables returns a folder with a program that is the plugin, on a host whose folders of iptables are empty.
-func withoutIPTables(t *testing.T, plugin string) string {
+// TestStatusWithoutTun asks where the device file is missing by which tap devices are made.
+func TestStatusWithoutTun(t *testing.T) {
+	network := config("tap", "net", "")
+	dir := without(t, "tap", "test ! -e /dev/net/tun", "/dev/net")
+	for _, env := range [][]string{host.Env("STATUS", "", "", "", host.Bin(t)), host.Env("ADD", "tapless", host.NetNS(t), "eth0", host.Bin(t))} {
+		stdout, stderr, exit := host.Plugin(t, dir, "tap", env, network)
+		failure, err := cni.DecodeError([]byte(stdout))
+		if err != nil || exit != 1 || failure.Code != cni.CodeUnavailable || !strings.Contains(failure.Msg, "/dev/net/tun") || !strings.Contains(failure.Details, "CONFIG_TUN") {
+			t.Errorf("exit status %d (%v)\n%s%s", exit, err, stdout, stderr)
+		}
+	}
+}
+
+// without returns a folder with a program that is the plugin, on a host with empty folders, which a command can see to.
+func without(t *testing.T, plugin, sees string, folders ...string) string {
 	t.Helper()
 	script := "#!/bin/sh\nexec unshare --mount sh -ec '"
-	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
+	for _, dir := range folders {
 		script += "mount -t tmpfs none " + dir + "; "
 	}
-	script += "! command -v iptables-restore >&2; exec " + filepath.Join(host.Bin(t), plugin) + "'\n"
+	script += sees + "; exec " + filepath.Join(host.Bin(t), plugin) + "'\n"
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, plugin), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
