@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -25,10 +27,19 @@ type call struct {
 }
 
 // serve serves the call on a goroutine of its own: a plugin that panics, and a
-// thread that could not leave a container's namespace, take no more than that
-// with them.
+// thread that could not leave a container's namespace, or the host's that is not
+// its own, take no more than that with them. It ends a use of the machine.
 func (c *call) serve(ctx context.Context, m *state.Machine, h *plugin.Host) {
 	defer close(c.done)
+	defer func() {
+		if p := recover(); p != nil { // of the thread's way back: a plugin's is caught before
+			fmt.Fprintf(&c.stderr, "%s %s: panic: %v\n%s", c.plugin.Name(), c.req.Verb, p, debug.Stack())
+			c.result, c.err = nil, cni.Errorf(cni.CodeInternal, "%s %s: panic: %v", c.plugin.Name(), c.req.Verb, p)
+		}
+		if err := m.Leave(); c.err == nil {
+			c.err = err
+		}
+	}()
 	c.err = cni.Errorf(cni.CodeInternal, "%s %s: the plugin has ended its goroutine", c.plugin.Name(), c.req.Verb)
 	err := m.Run(func(hostNS string) {
 		c.result, c.err = protocol.Answer(ctx, c.plugin.In(h), &c.req, hostNS, &c.stderr)

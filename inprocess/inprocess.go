@@ -235,7 +235,8 @@ func (i *Invoker) host(m *state.Machine, member *state.Member) *plugin.Host {
 // hosts is how many namespaces of hosts are kept.
 const hosts = 4
 
-// machine returns that of the calling thread's namespace.
+// machine returns that of the calling thread's namespace, in use: it may be closed
+// any time, by Close or for another host's.
 func (i *Invoker) machine() (*state.Machine, error) {
 	id, err := netns.CurrentID()
 	if err != nil {
@@ -247,7 +248,7 @@ func (i *Invoker) machine() (*state.Machine, error) {
 		return nil, ErrClosed
 	}
 	if m, ok := i.machines[id]; ok {
-		return m, nil
+		return m, m.Use()
 	}
 	m, err := state.NewMachine()
 	if err != nil {
@@ -263,5 +264,5 @@ func (i *Invoker) machine() (*state.Machine, error) {
 		}
 	}
 	i.machines[id] = m
-	return m, nil
+	return m, m.Use()
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/runtime"
@@ -164,6 +166,78 @@ func TestClosed(t *testing.T) {
 	if _, err := i.Invoke(t.Context(), "ptp", request(t, cni.VerbAdd, ptp)); !errors.Is(err, ErrClosed) {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestClosedMeanwhile: a call that has begun goes on, also if another host's is
+// kept in the place of its own.
+func TestClosedMeanwhile(t *testing.T) {
+	i := New(Options{})
+	m, err := i.machine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Close(); err != nil {
+		t.Error(err)
+	}
+	ran := false
+	if err := m.Run(func(string) { ran = true }); err != nil || !ran {
+		t.Errorf("a call that has begun: %v", err)
+	}
+	k, err := m.Open("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(k.Close(), m.Leave()); err != nil {
+		t.Error(err)
+	}
+	if err := m.Use(); err == nil {
+		t.Error("a machine that nobody uses is used after its end")
+	}
+}
+
+// TestManyHosts has callers on more hosts than are kept.
+func TestManyHosts(t *testing.T) {
+	before := host.Hold(t)
+	i := New(Options{})
+	with(i, "nothing", func(context.Context, *plugin.Request, state.Reader) error { return nil })
+	var group sync.WaitGroup
+	for range hosts + 4 {
+		ns := host.NetNS(t)
+		req := request(t, cni.VerbCheck, `{"cniVersion":"1.1.0","name":"net","type":"nothing","prevResult":{"cniVersion":"1.1.0"}}`)
+		group.Go(func() {
+			for range 50 {
+				if err := host.In(t, ns, func() error { _, err := i.Invoke(t.Context(), "nothing", req); return err }); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	afterwards(t, i, before)
+}
+
+// TestStranded: a thread that can't return from the caller's host fails the call
+// whose it is, and no more.
+func TestStranded(t *testing.T) {
+	before := host.Hold(t)
+	i := New(Options{})
+	with(i, "drops", func(context.Context, *plugin.Request, state.Reader) error {
+		caps := [2]unix.CapUserData{} // none: but this thread's alone
+		return unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &caps[0])
+	})
+	req := request(t, cni.VerbCheck, `{"cniVersion":"1.1.0","name":"net","type":"drops","prevResult":{"cniVersion":"1.1.0"}}`)
+	other := host.NetNS(t)
+	for range 3 {
+		err := host.In(t, other, func() error { _, err := i.Invoke(t.Context(), "drops", req); return err })
+		if !errors.Is(err, cni.CodeInternal) || !strings.Contains(fmt.Sprint(err), "return to own namespace") {
+			t.Errorf("the call says %v", err)
+		}
+	}
+	if _, err := i.Invoke(t.Context(), "ptp", request(t, cni.VerbAdd, ptp)); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	afterwards(t, i, before)
 }
 
 // TestHostOfCaller: the host is where the calling thread is, for our plugins and

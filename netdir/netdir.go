@@ -29,9 +29,14 @@ type Set struct {
 	Err error
 }
 
-// pause is how long a folder has to be left alone before it is read, so that a
-// file which is being written is not read half.
-const pause = 50 * time.Millisecond
+const (
+	// pause is how long a folder has to be left alone before it is read, so that
+	// a file which is being written is not read half.
+	pause = 50 * time.Millisecond
+
+	// patience is how long it may not be left alone, before it is read all the same.
+	patience = time.Second
+)
 
 // Watch reports what a folder holds, at first and after each change, until ctx
 // ends; it then returns the context's error, and another one if it can't watch.
@@ -140,7 +145,13 @@ func (w *watcher) watch() error {
 
 // change waits for a change that matters, and for what comes with it.
 func (w *watcher) change(ctx context.Context) error {
-	var quiet <-chan time.Time
+	var quiet, late <-chan time.Time
+	changed := func() {
+		quiet = time.After(pause)
+		if late == nil {
+			late = time.After(patience)
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -150,14 +161,16 @@ func (w *watcher) change(ctx context.Context) error {
 				return fmt.Errorf("watch %s: %w", w.dir, fsnotify.ErrClosed)
 			}
 			if w.matters(e.Name) {
-				quiet = time.After(pause)
+				changed()
 			}
 		case err, ok := <-w.events.Errors:
 			if !ok || !errors.Is(err, fsnotify.ErrEventOverflow) {
 				return fmt.Errorf("watch %s: %w", w.dir, errors.Join(err, fsnotify.ErrClosed))
 			}
-			quiet = time.After(pause) // what was lost is seen by reading
+			changed() // what was lost is seen by reading
 		case <-quiet:
+			return nil
+		case <-late:
 			return nil
 		}
 	}

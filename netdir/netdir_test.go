@@ -134,6 +134,35 @@ func TestWatchLinks(t *testing.T) {
 	s.until("", "a:ptp")
 }
 
+// TestWatchBusy has somebody write into the folder without a pause.
+func TestWatchBusy(t *testing.T) {
+	dir := t.TempDir()
+	s := watching(t, dir)
+	s.until("")
+	stop := make(chan struct{})
+	stopped := make(chan error)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			case <-time.After(pause / 10):
+			}
+			if err := os.WriteFile(filepath.Join(dir, ".log"), nil, 0o644); err != nil {
+				stopped <- err
+				return
+			}
+		}
+	}()
+	write(t, filepath.Join(dir, "a.conflist"), list("a", "bridge"))
+	s.until("", "a:bridge")
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMissingFolder(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	err := Watch(ctx, filepath.Join(t.TempDir(), "no/such/folder"), func(s Set) {

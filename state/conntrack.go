@@ -12,6 +12,8 @@ type flush struct {
 	done  chan error // takes one without blocking
 }
 
+func (f flush) fail(err error) { f.done <- err }
+
 // FlushConntrack makes the kernel forget the flows of addresses that are about to
 // be somebody else's, in the host's namespace.
 //

@@ -86,7 +86,7 @@ func (k *Kernel) Close() error {
 	var errs []error
 	if k.machine != nil {
 		k.machine.giveBack(k.route[Host], k.nft)
-		errs = append(errs, k.machine.leave())
+		errs = append(errs, k.machine.Leave())
 		delete(k.route, Host)
 		k.host, k.nft = nil, nil
 	}

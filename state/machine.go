@@ -46,14 +46,14 @@ func NewMachine() (*Machine, error) {
 	return &Machine{ns: ns, id: id}, nil
 }
 
-// errClosed is what a machine that was closed answers.
+// errClosed is what a machine that was closed, and that nobody uses, answers.
 var errClosed = errors.New("the host's network namespace was closed")
 
 // Open opens the sandbox at a path, as [OpenKernel] does, and the host's
 // namespace as the machine has it. The member is the call's within a joint, nil
 // for none.
 func (m *Machine) Open(sandbox string, c *Member) (*Kernel, error) {
-	if err := m.use(); err != nil {
+	if err := m.Use(); err != nil {
 		return nil, err
 	}
 	k := &Kernel{host: m.ns, route: make(map[NS]*rtnl.Conn, 2), machine: m, member: c}
@@ -62,10 +62,10 @@ func (m *Machine) Open(sandbox string, c *Member) (*Kernel, error) {
 
 // Run calls f on a thread that is in the machine's namespace, with a path to that.
 func (m *Machine) Run(f func(path string)) (err error) {
-	if err := m.use(); err != nil {
+	if err := m.Use(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.leave()) }()
+	defer func() { err = errors.Join(err, m.Leave()) }()
 	path := fmt.Sprintf("/proc/self/fd/%d", m.ns.FD())
 	here, err := netns.CurrentID()
 	if err != nil {
@@ -81,11 +81,12 @@ func (m *Machine) Run(f func(path string)) (err error) {
 	})
 }
 
-// use keeps the namespace open until [Machine.leave].
-func (m *Machine) use() error {
+// Use keeps the namespace open until [Machine.Leave]: what has begun goes on when
+// the machine is closed.
+func (m *Machine) Use() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
+	if m.ns == nil {
 		return errClosed
 	}
 	m.users++
@@ -159,8 +160,8 @@ func (m *Machine) giveBack(route *rtnl.Conn, nft *nftconn.Conn) {
 	}
 }
 
-// leave ends a use.
-func (m *Machine) leave() error {
+// Leave ends a use.
+func (m *Machine) Leave() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.users--

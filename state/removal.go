@@ -18,6 +18,8 @@ type removal struct {
 	done  chan error // takes one without blocking
 }
 
+func (r removal) fail(err error) { r.done <- err }
+
 func remove(index int) removal { return removal{index, make(chan error, 1)} }
 
 // RemoveLink deletes a link, and a veth's other end with it, or finds it gone.

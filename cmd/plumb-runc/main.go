@@ -17,6 +17,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -91,9 +93,16 @@ func (s settings) become(args []string) error {
 	if err != nil {
 		return fmt.Errorf("plumb-runc: %w", err)
 	}
-	real, err := s.find(self)
+	been := append(copies(), self)
+	real, err := s.find(been)
 	if err != nil {
 		return err
+	}
+	if err := os.Setenv(beenVariable, fmt.Sprint(os.Getpid(), " ", strings.Join(been, ":"))); err != nil {
+		return fmt.Errorf("plumb-runc: %w", err)
+	}
+	if len(been) > 1 { // the first has prepared it
+		return execute(real, args)
 	}
 	w := docker.Wrapper{Self: self, Options: s.given, Records: docker.Records{Dir: s.records}}
 	for _, name := range []string{"PATH", "PLUMB_LOG"} {
@@ -104,13 +113,31 @@ func (s settings) become(args []string) error {
 	if err := w.Prepare(args); err != nil {
 		return err
 	}
-	err = syscall.Exec(real, append([]string{real}, args...), os.Environ())
+	return execute(real, args)
+}
+
+func execute(real string, args []string) error {
+	err := syscall.Exec(real, append([]string{real}, args...), os.Environ())
 	return fmt.Errorf("plumb-runc: execute %s: %w", real, err)
 }
 
+// beenVariable tells a copy of this program, which is executed in the place of
+// runc, what this process has been already: its ID, and after a blank the programs
+// as in a PATH. Two copies would execute each other for ever.
+const beenVariable = "PLUMB_RUNC_BEEN"
+
+// copies returns the copies of this program that this process has been.
+func copies() []string {
+	id, programs, _ := strings.Cut(os.Getenv(beenVariable), " ")
+	if id != strconv.Itoa(os.Getpid()) {
+		return nil // that of a process above
+	}
+	return filepath.SplitList(programs)
+}
+
 // find returns the runtime to become: the one that was named, or the first runc
-// of the PATH that is not this program under that name.
-func (s settings) find(self string) (string, error) {
+// of the PATH that is none of the programs that this process has been.
+func (s settings) find(been []string) (string, error) {
 	if s.runtime != "" {
 		path, err := exec.LookPath(s.runtime)
 		if err != nil {
@@ -118,14 +145,21 @@ func (s settings) find(self string) (string, error) {
 		}
 		return path, nil
 	}
-	own, err := os.Stat(self)
-	if err != nil {
-		return "", fmt.Errorf("plumb-runc: %w", err)
+	var own []fs.FileInfo
+	for _, program := range been {
+		info, err := os.Stat(program)
+		if err != nil {
+			return "", fmt.Errorf("plumb-runc: %w", err)
+		}
+		own = append(own, info)
 	}
 	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
 		path := filepath.Join(dir, "runc")
 		info, err := os.Stat(path)
-		if err == nil && filepath.IsAbs(path) && info.Mode().IsRegular() && info.Mode()&0o111 != 0 && !os.SameFile(info, own) {
+		if err != nil || !filepath.IsAbs(path) || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+			continue
+		}
+		if !slices.ContainsFunc(own, func(o fs.FileInfo) bool { return os.SameFile(o, info) }) {
 			return path, nil
 		}
 	}

@@ -63,6 +63,24 @@ func TestBecome(t *testing.T) {
 		t.Errorf("under the name of runc: %v\n%s", err, out)
 	}
 
+	// Two copies in the place of runc, on the PATH or by name.
+	second := t.TempDir()
+	host.Run(t, "cp", self, filepath.Join(second, "runc"))
+	for _, path := range []string{first + ":" + second, second + ":" + first} {
+		for _, given := range []string{"", "--plumb-runtime=" + filepath.Join(second, "runc")} {
+			cmd = exec.Command(self, append(strings.Fields(given), args...)...)
+			cmd.Env = []string{"PATH=" + path + ":" + dir}
+			if out, err := cmd.CombinedOutput(); err != nil || string(out) != want {
+				t.Errorf("two copies, %s: %v\n%s", given, err, out)
+			}
+			cmd = exec.Command(self, "--version")
+			cmd.Env = []string{"PATH=" + path}
+			if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "no runc on the PATH") {
+				t.Errorf("two copies alone: %v\n%s", err, out)
+			}
+		}
+	}
+
 	for name, c := range map[string]struct {
 		args []string
 		want string

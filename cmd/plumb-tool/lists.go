@@ -30,7 +30,7 @@ const listsInstallHelp = `Places the list of plugins FILE into the folder DIR, s
 whole, by a rename, and only if it is a valid list and, with --plugins, if every plugin of it is in that folder.
 
 With --stay the command goes on: it places the list again when FILE has changed, or when somebody has taken it away, until it is sent
-SIGTERM. A FILE that has become invalid is told of, and the list of before stays.`
+SIGTERM. A FILE that is invalid or missing, be it at the start, is told of, and the list of before stays.`
 
 func listsInstallCommand() *cobra.Command {
 	var p placement
@@ -48,8 +48,8 @@ func listsInstallCommand() *cobra.Command {
 			if err := p.validate(); err != nil {
 				return err
 			}
-			if err := p.place(c.OutOrStdout()); err != nil || !stay {
-				return err
+			if !stay {
+				return p.place(c.OutOrStdout())
 			}
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
@@ -140,11 +140,6 @@ func (p placement) keep(ctx context.Context, out, errs io.Writer) {
 	defer tick.Stop()
 	told := ""
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
 		said := ""
 		if err := p.place(out); err != nil {
 			said = err.Error()
@@ -153,5 +148,10 @@ func (p placement) keep(ctx context.Context, out, errs io.Writer) {
 			fmt.Fprintln(errs, "plumb:", said)
 		}
 		told = said
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
 	}
 }

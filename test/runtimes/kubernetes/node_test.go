@@ -66,6 +66,7 @@ func start(t *testing.T) *kubelet {
 			k.volumes[v.Name] = t.TempDir()
 		}
 	}
+	t.Cleanup(func() { os.Remove(list) }) //nolint:errcheck // the test may have done so
 	write(t, binDir+"/bridge", "#!/bin/sh\nexit 7\n", 0o755)
 	k.build(t)
 	k.configure(t, k.lists.Data)
@@ -171,30 +172,56 @@ func (k *kubelet) init(t *testing.T) {
 	}
 }
 
-// run starts the pod's container, and returns what ends it as the kubelet does.
-func (k *kubelet) run(t *testing.T) (stop func()) {
+// A running is the pod's container.
+type running struct {
+	cmd     *exec.Cmd
+	log     string // a file
+	stopped bool
+}
+
+// run starts the pod's container.
+func (k *kubelet) run(t *testing.T) *running {
 	t.Helper()
-	cmd := k.container(t, k.set.Spec.Template.Spec.Containers[0])
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
+	r := &running{cmd: k.container(t, k.set.Spec.Template.Spec.Containers[0]), log: filepath.Join(t.TempDir(), "log")}
+	log, err := os.Create(r.log)
+	if err != nil {
 		t.Fatal(err)
 	}
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // Wait tells
-		late := time.AfterFunc(30*time.Second, func() { cmd.Process.Kill() })
-		defer late.Stop()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("container list ends with %v: %s", err, out.String())
-		}
+	defer log.Close()
+	r.cmd.Stdout, r.cmd.Stderr = log, log
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
 	}
-	t.Cleanup(stop)
-	return stop
+	t.Cleanup(func() { r.stop(t) })
+	return r
+}
+
+// stop ends it as the kubelet does.
+func (r *running) stop(t *testing.T) {
+	t.Helper()
+	if r.stopped {
+		return
+	}
+	r.stopped = true
+	r.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // Wait tells
+	late := time.AfterFunc(30*time.Second, func() { r.cmd.Process.Kill() })
+	defer late.Stop()
+	if err := r.cmd.Wait(); err != nil {
+		log, _ := os.ReadFile(r.log)
+		t.Errorf("container list ends with %v: %s", err, log)
+	}
+}
+
+// says waits until the log has a text in it.
+func (r *running) says(t *testing.T, text string) {
+	t.Helper()
+	node.Eventually(t, func() error {
+		log, err := os.ReadFile(r.log)
+		if err == nil && !strings.Contains(string(log), text) {
+			err = fmt.Errorf("the container says %q, and not %q", log, text)
+		}
+		return err
+	})
 }
 
 // shows waits until the runtime's list has a text in it, and is valid.
@@ -223,7 +250,7 @@ func TestNode(t *testing.T) {
 	if entries, err := os.ReadDir(netDir); err != nil || len(entries) > 0 {
 		t.Fatalf("the init container has made %v in %s (%v)", entries, netDir, err)
 	}
-	stop := k.run(t)
+	lists := k.run(t)
 	l := shows(t, `"10.244.0.0/24"`)
 
 	ctx := context.Background()
@@ -255,7 +282,7 @@ func TestNode(t *testing.T) {
 	works("after ADD")
 
 	// An upgrade: the same program, but for a byte that it does not read.
-	stop()
+	lists.stop(t)
 	program := filepath.Join(k.image, "plumb/plumb-cni")
 	before, err := os.ReadFile(program)
 	if err != nil {
@@ -283,21 +310,21 @@ func TestNode(t *testing.T) {
 	if got, err := os.ReadFile(binDir + "/plumb-cni"); err != nil || !bytes.Equal(got, after) {
 		t.Errorf("the plugins were not upgraded (%v)", err)
 	}
-	stop = k.run(t)
-	works("after an upgrade")
-
-	// The ConfigMap changes: for a list that is none nothing happens.
+	// The ConfigMap has changed meanwhile: for a list that is none nothing
+	// happens, and it is no reason to end.
 	text := k.lists.Data["node-1.conflist"]
 	k.configure(t, map[string]string{"node-1.conflist": text[:len(text)/2]})
-	time.Sleep(3 * time.Second) // it looks every 2
+	lists = k.run(t)
+	lists.says(t, "node-1.conflist")
 	shows(t, `"10.244.0.0/24"`)
+	works("after an upgrade")
 	k.configure(t, map[string]string{"node-1.conflist": strings.Replace(text, `"hairpinMode": true`, `"hairpinMode": false`, 1)})
 	l = shows(t, `"hairpinMode": false`)
 	if err := os.Remove(list); err != nil { // somebody tidies up
 		t.Fatal(err)
 	}
 	shows(t, `"hairpinMode": false`)
-	stop()
+	lists.stop(t)
 
 	if err := r.Del(ctx, l, pod); err != nil {
 		t.Error(err)
@@ -315,26 +342,29 @@ func TestNode(t *testing.T) {
 	}
 }
 
-// A node without a list of its own does not get another's: the subnets are a
-// node's.
+// A node without a list of its own does not get another's, since the subnets are
+// a node's, until it has one.
 func TestNodeWithoutList(t *testing.T) {
 	k := start(t)
 	k.name = "node-2"
 	k.init(t)
-	out, err := k.container(t, k.set.Spec.Template.Spec.Containers[0]).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "/lists/node-2.conflist") {
-		t.Errorf("the container ends with %v and says %s", err, out)
-	}
+	lists := k.run(t)
+	lists.says(t, "/lists/node-2.conflist")
 	if entries, err := os.ReadDir(netDir); err != nil || len(entries) > 0 {
 		t.Errorf("there is %v in %s (%v)", entries, netDir, err)
 	}
+	k.configure(t, map[string]string{"node-2.conflist": k.lists.Data["node-1.conflist"]})
+	shows(t, `"10.244.0.0/24"`)
 }
 
-// A list whose plugins are not on the node is not placed.
+// A list whose plugins are not on the node is not placed before they are.
 func TestListWithoutPlugins(t *testing.T) {
 	k := start(t)
-	out, err := k.container(t, k.set.Spec.Template.Spec.Containers[0]).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "portmap") {
-		t.Errorf("the container ends with %v and says %s", err, out)
+	lists := k.run(t)
+	lists.says(t, "portmap")
+	if entries, err := os.ReadDir(netDir); err != nil || len(entries) > 0 {
+		t.Errorf("there is %v in %s (%v)", entries, netDir, err)
 	}
+	k.init(t)
+	shows(t, `"10.244.0.0/24"`)
 }
