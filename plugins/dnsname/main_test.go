@@ -2,6 +2,7 @@ package dnsname_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -255,6 +256,16 @@ func serve(t testing.TB, address string, names map[string]string, more ...string
 		out, _ := host.Try("dig", "+time=1", "+tries=1", "@"+address, "-p", port, "version.bind", "CH", "TXT")
 		return strings.Contains(out, "status: NOERROR")
 	})
+}
+
+// silent has a server at an address that never answers.
+func silent(t testing.TB, address string) {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", address+":53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
 }
 
 // decode returns the result of the pod's ADD.

@@ -2,9 +2,12 @@ package dnsname_test
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"github.com/plumb-cni/plumb/test/host"
 	"github.com/plumb-cni/plumb/test/keys"
@@ -42,8 +45,7 @@ func TestUpstream(t *testing.T) {
 	}
 	// The first one is silent, then for good.
 	host.Run(t, "sh", "-c", "printf 'nameserver 127.0.0.55\nnameserver 127.0.0.54\n' > /etc/resolv.conf")
-	host.Run(t, "nft", "table inet mute { chain o { type filter hook output priority 0; ip daddr 127.0.0.55 drop; }; }")
-	defer host.Run(t, "nft", "delete table inet mute")
+	silent(t, "127.0.0.55")
 	for i := range 2 {
 		start := time.Now()
 		if got := p.short(t, p.server4(), "www.example.com"); got != "192.0.2.81" {
@@ -103,6 +105,59 @@ func TestRemoteServers(t *testing.T) {
 		}
 	}
 	p.Check(t)
+}
+
+// A container that asks more than can be answered takes nobody else's place.
+func TestShare(t *testing.T) {
+	const flood = 1500
+	silent(t, "127.0.0.55")
+	p := newPod(t, 60, 2, "p", `,"remoteServers":["127.0.0.55"]`)
+	q := newPod(t, 61, 2, "q", "")
+	var conn net.Conn
+	err := host.In(t, p.NetNS, func() (err error) {
+		conn, err = net.Dial("udp", p.server4()+":53")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// After the thread of host.In has ended, with which what it has started would end.
+	resolvConf(t, "127.0.0.53", map[string]string{"www.example.com": "192.0.2.80"})
+	// Those that find no place are told so at once, the others after seconds.
+	refused := make(chan error)
+	go func() {
+		for buffer, n := make([]byte, dns.MinMsgSize), 0; n < flood/4; n++ {
+			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if _, err := conn.Read(buffer); err != nil {
+				refused <- fmt.Errorf("%d of %d questions were refused: %w", n, flood, err)
+				return
+			}
+			if m := new(dns.Msg); m.Unpack(buffer) != nil || m.Rcode != dns.RcodeServerFailure {
+				refused <- fmt.Errorf("answered with %v", m)
+				return
+			}
+		}
+		refused <- nil
+	}()
+	for i := range flood {
+		m, err := new(dns.Msg).SetQuestion(fmt.Sprintf("n%d.example.net.", i), dns.TypeA).Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write(m); err != nil {
+			t.Fatal(err)
+		}
+		if i%10 == 0 {
+			time.Sleep(time.Millisecond) // the resolver's buffer is finite
+		}
+	}
+	if err := <-refused; err != nil {
+		t.Fatal(err)
+	}
+	if got := q.short(t, q.server4(), "www.example.com"); got != "192.0.2.80" {
+		t.Errorf("www.example.com is %q for another container", got)
+	}
 }
 
 // A host that asks its containers' resolver, by itself or by a server of its own,

@@ -49,7 +49,7 @@ func (r *Resolver) answer(server netip.Addr, w dns.ResponseWriter, q *dns.Msg) {
 		return
 	}
 	local := r.isLocal(source.Addr().Unmap())
-	reply(w, q, r.upstream.ask(q, v.remote, w.RemoteAddr().Network(), local, r.serves))
+	reply(w, q, r.upstream.ask(q, &v, w.RemoteAddr().Network(), local, r.serves))
 }
 
 // isLocal reports whether a query comes from the host itself.

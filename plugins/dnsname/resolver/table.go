@@ -133,6 +133,7 @@ func enlist[K comparable](m map[K][]*dnsname.Entry, key K, e *dnsname.Entry, n i
 // A view is what one who asks may know.
 type view struct {
 	table    *table
+	client   string // a container by its ID; those without a name of a network are one, and so is the host
 	networks []string
 	shared   bool // also the names that networks share with each other
 	remote   []netip.AddrPort
@@ -149,10 +150,13 @@ func (t *table) view(server, source netip.Addr) (v view, ok bool) {
 		for _, of := range t.containers[e.Owner.ContainerID] {
 			v.add(of)
 		}
-		v.remote = e.Remote
+		v.client, v.remote = e.Owner.ContainerID, e.Remote
 		return v, true
 	}
 	local := len(t.servers[source]) > 0 || source.IsLoopback()
+	if !local {
+		v.client = server.String()
+	}
 	for name := range t.servers[server] {
 		in := t.networks[name]
 		if local || in.holds(source) {

@@ -28,7 +28,7 @@ const (
 
 // An upstream is whoever knows the names that are no container's.
 type upstream struct {
-	slots chan struct{}
+	slots slots
 
 	mu      sync.Mutex
 	read    fileID
@@ -47,24 +47,50 @@ func (f fileID) same(info os.FileInfo) bool {
 }
 
 func newUpstream() *upstream {
-	return &upstream{slots: make(chan struct{}, atOnce), failed: make(map[string]time.Time), asked: make(map[dns.Question]int)}
+	return &upstream{slots: slots{of: make(count[string])}, failed: make(map[string]time.Time), asked: make(map[dns.Question]int)}
 }
 
-// ask asks the servers of a network, or the host's if it has none, by the
-// protocol that the question came by. What is cut short is asked for again, over
-// TCP, by who asked. A question that comes from the host while it waits for its
-// own answer is one of ours, that a server has sent back.
-func (u *upstream) ask(q *dns.Msg, remote []netip.AddrPort, network string, local bool, self func(netip.AddrPort) bool) *dns.Msg {
+// slots are those of questions that wait for an answer, by who has asked. A client
+// may have no more of them than are left: one that asks for all the names of the
+// world leaves half, two leave a third.
+type slots struct {
+	mu    sync.Mutex
+	taken int
+	of    count[string]
+}
+
+// take reports whether a client gets a slot, which is to be given back.
+func (s *slots) take(client string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of[client] >= atOnce-s.taken {
+		return false
+	}
+	s.taken++
+	s.of.add(client, 1)
+	return true
+}
+
+func (s *slots) giveBack(client string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken--
+	s.of.add(client, -1)
+}
+
+// ask asks the servers of a view's networks, or the host's if they have none, by
+// the protocol that the question came by. What is cut short is asked for again,
+// over TCP, by who asked. A question that comes from the host while it waits for
+// its own answer is one of ours, that a server has sent back.
+func (u *upstream) ask(q *dns.Msg, v *view, network string, local bool, self func(netip.AddrPort) bool) *dns.Msg {
 	failure := func(code uint16, format string, args ...any) *dns.Msg {
 		return explain(q, dns.RcodeServerFailure, code, fmt.Sprintf(format, args...))
 	}
-	select {
-	case u.slots <- struct{}{}:
-		defer func() { <-u.slots }()
-	default:
-		return failure(dns.ExtendedErrorCodeNotReady, "too many questions wait for an answer")
+	if !u.slots.take(v.client) {
+		return failure(dns.ExtendedErrorCodeNotReady, "too many of your questions wait for an answer")
 	}
-	servers, err := u.serversOf(remote, self)
+	defer u.slots.giveBack(v.client)
+	servers, err := u.serversOf(v.remote, self)
 	if err != nil {
 		return failure(dns.ExtendedErrorCodeNotReady, "%v", err)
 	}
