@@ -12,7 +12,7 @@ import (
 )
 
 func BenchmarkFlush(b *testing.B) {
-	for _, n := range []int{0, 1000, 30000} {
+	for _, n := range []int{0, 1, 100, 1000, 30000} {
 		for _, f := range []string{"ipv4", "ipv6"} {
 			b.Run(fmt.Sprintf("%s/%d", f, n), func(b *testing.B) {
 				host.Run(b, "conntrack", "-F")

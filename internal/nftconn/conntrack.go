@@ -44,7 +44,7 @@ func ctMsg(kind uint16) uint16 { return unix.NFNL_SUBSYS_CTNETLINK<<8 | kind }
 // The kernel finds those of IPv4 itself, from Linux 6.8 on. For IPv6 it can't:
 // its filter finds the connections of all other addresses (seen in 6.18; the
 // comparison is the wrong way round), which must not be deleted. So there, as
-// on older kernels, the connections are listed and deleted one by one.
+// on older kernels, the connections are looked through and deleted one by one.
 //
 // A kernel without connection tracking has nothing to forget.
 func (c *Conn) FlushConntrack(ctx context.Context, addrs []netip.Addr) error {
@@ -210,15 +210,16 @@ func (c *Conn) countFlows() (n uint32, err error) {
 // fewFlows is the number of connections up to which those of both families are
 // listed at once, and unfiltered, since the kernel filters only one family's.
 // Each listing goes through the table of all namespaces, bucket by bucket, which
-// takes it some 10 ms (of 262144) however few connections there are; showing a
-// thousand takes one or two.
+// takes it some 10 ms (of 262144) however few connections there are; listing a
+// thousand takes some more.
 const fewFlows = 4096
 
 // anyFamily asks for the connections of both.
 const anyFamily Family = unix.AF_UNSPEC
 
-// listFlows returns the connections of families that are wanted. filter is the
-// kernel's, nil for none; it may let others pass.
+// listFlows returns the connections of families that are wanted: of few, as the
+// kernel shows them, else by a listing. filter is the kernel's for that, nil for
+// none; it may let others pass.
 func (c *Conn) listFlows(ctx context.Context, families []Family, filter func(*encoder), want func(*flow) bool) (flows []flow, err error) {
 	if err := ctx.Err(); err != nil || len(families) == 0 {
 		return nil, err
@@ -226,6 +227,9 @@ func (c *Conn) listFlows(ctx context.Context, families []Family, filter func(*en
 	n, err := c.countFlows()
 	if err != nil || n == 0 {
 		return nil, err
+	}
+	if shown, ok := c.shownFlows(n, families); ok {
+		return slices.DeleteFunc(shown, func(f flow) bool { return !want(&f) }), nil
 	}
 	if len(families) > 1 && n <= fewFlows {
 		families, filter = []Family{anyFamily}, nil

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -38,6 +40,63 @@ func flows(t *testing.T, family string) []string {
 	return list
 }
 
+// many makes more flows, of TCP, than are read as text.
+func many(t *testing.T) {
+	t.Helper()
+	var s strings.Builder
+	for i := range fewShown + 1 {
+		fmt.Fprintf(&s, "-I -p tcp --state ESTABLISHED -t 600 -s 198.51.100.1 -d 198.51.100.2 --sport %d --dport 80\n", 1000+i)
+	}
+	file := filepath.Join(t.TempDir(), "flows")
+	if err := os.WriteFile(file, []byte(s.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	host.Run(t, "conntrack", "--load-file", file)
+}
+
+// Flows of all sorts can be deleted by what the kernel shows of them.
+func TestShownFlows(t *testing.T) {
+	host.Need(t, "conntrack-procfs")
+	host.Run(t, "conntrack", "-F")
+	for _, f := range [][2][]string{
+		{{"10.0.0.1", "10.0.0.2"}, {"-p", "udp", "--sport", "1000", "--dport", "53"}},
+		{{"10.0.0.1", "10.0.0.2"}, {"-p", "udp", "--sport", "1000", "--dport", "53", "-w", "7"}},
+		{{"10.0.0.1", "10.0.0.2"}, {"-p", "tcp", "--sport", "1000", "--dport", "80", "--state", "TIME_WAIT"}},
+		{{"10.0.0.1", "10.0.0.2"}, {"-p", "sctp", "--orig-port-src", "1000", "--orig-port-dst", "80", "--reply-port-src", "80", "--reply-port-dst", "1000",
+			"--orig-vtag", "1", "--reply-vtag", "2", "--state", "ESTABLISHED"}},
+		{{"10.0.0.1", "10.0.0.2"}, {"-p", "icmp", "--icmp-type", "8", "--icmp-code", "0", "--icmp-id", "4660"}},
+		{{"10.0.0.1", "10.0.0.2"}, {"-p", "89"}}, // OSPF, which nothing more is known of
+		{{"fd00::1", "fd00::2"}, {"-p", "udp", "--sport", "1000", "--dport", "53"}},
+		{{"fd00::1", "fd00::2"}, {"-p", "tcp", "--sport", "1000", "--dport", "80", "--state", "SYN_SENT"}},
+		{{"fd00::1", "fd00::2"}, {"-p", "icmpv6", "--icmpv6-type", "128", "--icmpv6-code", "0", "--icmpv6-id", "4660"}},
+	} {
+		host.Run(t, "conntrack", append([]string{"-I", "-t", "60", "-s", f[0][0], "-d", f[0][1]}, f[1]...)...)
+	}
+	c := dial(t)
+	if err := c.open(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	n, err := c.countFlows()
+	if err != nil || n != 9 {
+		t.Fatalf("%d flows to begin with: %v", n, err)
+	}
+	for _, f := range []struct {
+		family Family
+		shown  int
+	}{{IPv4, 6}, {IPv6, 3}} {
+		shown, ok := c.shownFlows(n, []Family{f.family})
+		if !ok || len(shown) != f.shown {
+			t.Fatalf("%d flows of %s are shown: %t", len(shown), f.family, ok)
+		}
+		if err := c.deleteListed(shown); err != nil {
+			t.Error(err)
+		}
+	}
+	if left, _ := host.Try("conntrack", "-L"); strings.TrimSpace(left) != "" {
+		t.Errorf("left are:\n%s", left)
+	}
+}
+
 func TestFlushConntrack(t *testing.T) {
 	addrs := []netip.Addr{netip.MustParseAddr("::ffff:10.0.0.1"), netip.MustParseAddr("fd00::1"), netip.MustParseAddr("10.9.9.9")}
 	for _, x := range []struct {
@@ -58,6 +117,10 @@ func TestFlushConntrack(t *testing.T) {
 		}},
 		{"one by one, both families", func(c *Conn) error {
 			return errors.Join(c.open(context.Background()), c.deleteFlows(context.Background(), []netip.Addr{addrs[0].Unmap(), addrs[1], addrs[2]}))
+		}},
+		{"among many", func(c *Conn) error {
+			many(t)
+			return c.FlushConntrack(context.Background(), addrs)
 		}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -91,9 +154,15 @@ func TestFlushConntrack(t *testing.T) {
 
 // The families are listed together or, filtered by the kernel, one by one.
 func TestFlushFlows(t *testing.T) {
-	for name, listings := range map[string][][]Family{"together": {{IPv4, IPv6}}, "one by one": {{IPv4}, {IPv6}}} {
+	for name, listings := range map[string][][]Family{
+		"together": {{IPv4, IPv6}}, "one by one": {{IPv4}, {IPv6}},
+		"together, among many": {{IPv4, IPv6}}, "one by one, among many": {{IPv4}, {IPv6}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			host.Run(t, "conntrack", "-F")
+			if strings.Contains(name, "many") {
+				many(t)
+			}
 			for _, f := range []struct{ protocol, src, dst, to, port string }{
 				{"udp", "192.0.2.1", "10.0.0.1", "10.0.0.9", "53"},
 				{"udp", "192.0.2.1", "10.0.0.1", "10.0.0.8", "54"}, // another port
@@ -127,7 +196,7 @@ func TestFlushFlows(t *testing.T) {
 			if got := append(flows(t, "ipv4"), flows(t, "ipv6")...); !slices.Equal(got, want) {
 				t.Errorf("left are %q, want %q", got, want)
 			}
-			if left := host.Run(t, "conntrack", "-L", "-p", "tcp"); !strings.Contains(left, "dst=10.0.0.1") {
+			if left := host.Run(t, "conntrack", "-L", "-p", "tcp", "-d", "10.0.0.1"); !strings.Contains(left, "dst=10.0.0.1") {
 				t.Errorf("a flow of TCP is gone:\n%s", left)
 			}
 		})

@@ -43,6 +43,7 @@ var probes = map[string]string{
 	"iptables-legacy":     `iptables-legacy -t nat -A POSTROUTING -m comment --comment x -j MASQUERADE`,
 	netnsCookie:           "(askCookie)",
 	"conntrack":           `conntrack -L`,
+	"conntrack-procfs":    `conntrack -L; cat /proc/net/nf_conntrack`,
 	"pci-nics":            `modprobe -q virtio_net || true; [ $(cat /sys/bus/pci/devices/*/class | grep -c 0x020000) -ge 2 ] || { echo no such device >&2; exit 1; }`,
 }
 
