@@ -26,6 +26,7 @@ type Machine struct {
 	route  []*rtnl.Conn // nobody uses at the moment
 	nft    []*nftconn.Conn
 
+	ruleset  nftconn.Memory
 	removals queue[removal]
 	flushes  queue[flush]
 }
@@ -132,7 +133,11 @@ func (m *Machine) dialNFT() (*nftconn.Conn, error) {
 	if c := take(&m.mu, &m.nft); c != nil {
 		return c, nil
 	}
-	return nftconn.Dial(m.ns)
+	c, err := nftconn.Dial(m.ns)
+	if err == nil {
+		c.Remember(&m.ruleset)
+	}
+	return c, err
 }
 
 func take[C any](mu *sync.Mutex, spare *[]*C) *C {

@@ -50,6 +50,9 @@ const patience = 10 * time.Second
 // Dial connects to the bus at a socket. When the context ends, so does the
 // connection. The error matches ErrNoBus if nobody listens there.
 func Dial(ctx context.Context, path string) (*Conn, error) {
+	if err := unix.Access(path, unix.F_OK); errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(ErrNoBus, err) // a tenth of what package net takes to find out
+	}
 	cancel := func() {}
 	if _, ok := ctx.Deadline(); !ok {
 		ctx, cancel = context.WithTimeout(ctx, patience)

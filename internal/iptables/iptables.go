@@ -15,6 +15,7 @@ import (
 
 	"github.com/plumb-cni/plumb/internal/netns"
 	"github.com/plumb-cni/plumb/internal/nftconn"
+	"golang.org/x/sys/unix"
 )
 
 // ErrMissing means that there is no such program on the host.
@@ -89,15 +90,29 @@ func Chosen(f nftconn.Family) (Variant, error) {
 // variantOf returns the variant that a program is of: it is a link to one that
 // is all of its variant's in one.
 func variantOf(path string) (Variant, error) {
-	target, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return "", err
+	for range maxLinks {
+		target, err := os.Readlink(path)
+		if errors.Is(err, unix.EINVAL) { // it is no link
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path), target)
+		}
+		path = target
 	}
-	if strings.Contains(filepath.Base(target), "nft") {
+	if strings.Contains(filepath.Base(path), "nft") {
 		return NFT, nil
 	}
 	return Legacy, nil
 }
+
+// maxLinks is how many links the kernel follows (MAXSYMLINKS). Only that of the
+// last name matters, which saves looking at each folder as
+// filepath.EvalSymlinks does.
+const maxLinks = 40
 
 // program returns the path of a program of a variant. Where there is only one
 // variant it may have no name of its own.

@@ -1,6 +1,11 @@
 package nftconn
 
-import "golang.org/x/sys/unix"
+import (
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
 
 // BaseChainsQuery asks for the chains of a family that are at a point in the
 // packet's way, in the order in which the kernel lists them.
@@ -13,6 +18,16 @@ type BaseChainsQuery struct {
 }
 
 func (q *BaseChainsQuery) object() string { return "chains of " + q.Family.String() }
+
+func (q *BaseChainsQuery) fact() fact {
+	return fact{of: basesOf, table: Table{Family: q.Family}, name: strconv.Itoa(int(q.Point))}
+}
+func (q *BaseChainsQuery) copy() Query {
+	known := *q
+	known.Chains = slices.Clip(q.Chains)
+	return &known
+}
+func (q *BaseChainsQuery) recall(known Query) { *q = *known.(*BaseChainsQuery) }
 
 func (q *BaseChainsQuery) list(e *encoder, seq uint32) bool {
 	q.Chains = nil
@@ -67,7 +82,7 @@ func (t *Tx) InsertBefore(next, r Rule) { t.newRule(r, unix.NLM_F_CREATE, next.H
 // newRule adds a rule; position is the handle of that which it is put before,
 // 0 for none.
 func (t *Tx) newRule(r Rule, flags uint16, position uint64) {
-	t.add("add rule", r.Table.String()+" "+r.Chain, unix.NFT_MSG_NEWRULE, flags, r.Table.Family, func(e *encoder) {
+	t.add("add rule", r.Table.String()+" "+r.Chain, change{someRules, r.Table, r.Chain}, unix.NFT_MSG_NEWRULE, flags, r.Table.Family, func(e *encoder) {
 		e.str(unix.NFTA_RULE_TABLE, r.Table.Name)
 		e.str(unix.NFTA_RULE_CHAIN, r.Chain)
 		e.nest(unix.NFTA_RULE_EXPRESSIONS, func() {

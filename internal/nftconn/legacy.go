@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"unsafe"
@@ -82,25 +79,47 @@ func (c *Conn) Legacy(ctx context.Context, family Family, table string) (t Legac
 		return t, err
 	}
 	l := legacyLayout(family)
-	err = c.ns.Do(func() error {
-		// Asking for a table makes it; so look first whether it is there.
-		names, err := os.ReadFile("/proc/thread-self/net/" + l.names)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
+	// Asking for a table makes it; so look first whether it is there.
+	names, err := c.legacyNames(l)
+	if err == nil && slices.Contains(strings.Fields(names), table) {
+		err = c.ns.Do(func() (err error) {
+			t, err = l.read(table)
 			return err
-		}
-		if !slices.Contains(strings.Fields(string(names)), table) {
-			return nil
-		}
-		t, err = l.read(table)
-		return err
-	})
+		})
+	}
 	if err != nil {
 		return t, fmt.Errorf("read %s table %s of legacy iptables: %w", family, table, err)
 	}
 	return t, nil
+}
+
+// legacyNames returns the names of a family's tables in use, a line each. The
+// file that lists them stays open: it is the namespace's, whoever reads it.
+func (c *Conn) legacyNames(l layout) (string, error) {
+	fd, ok := c.names[l.names]
+	if !ok {
+		err := c.ns.Do(func() (err error) {
+			fd, err = unix.Open("/proc/thread-self/net/"+l.names, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			return err
+		})
+		if err == unix.ENOENT {
+			return "", nil // the kernel has none of them
+		}
+		if err != nil {
+			return "", err
+		}
+		if c.names == nil {
+			c.names = make(map[string]int)
+		}
+		c.names[l.names] = fd
+	}
+	buf := make([]byte, 4096) // a page, which a dozen names don't fill
+	for {
+		n, err := unix.Pread(fd, buf, 0)
+		if err != unix.EINTR {
+			return string(buf[:max(n, 0)]), err
+		}
+	}
 }
 
 // read reads a table in the thread's namespace.

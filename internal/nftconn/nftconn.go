@@ -70,12 +70,26 @@ type Reader interface {
 type Conn struct {
 	ns   *netns.NS
 	sock *socket // nil until open
+
+	names map[string]int // descriptors of files that list tables of the legacy iptables
+
+	memory *Memory // nil without
+	read   answers // that memory may learn
+}
+
+// answers are what was read since a generation.
+type answers struct {
+	since Generation
+	of    map[fact]Query
 }
 
 var _ Reader = (*Conn)(nil)
 
 // Dial returns a connection in a namespace, which has to stay open as long.
 func Dial(ns *netns.NS) (*Conn, error) { return &Conn{ns: ns}, nil }
+
+// Remember makes the connection share a memory with others of the namespace.
+func (c *Conn) Remember(m *Memory) { c.memory = m }
 
 // open makes the connection. The error matches ErrUnsupported if the kernel
 // has no nfnetlink.
@@ -92,12 +106,16 @@ func (c *Conn) open(ctx context.Context) (err error) {
 // Close closes the connection. It does not wait for the kernel to free what
 // was deleted.
 func (c *Conn) Close() error {
-	if c.sock == nil {
-		return nil
+	var errs []error
+	for _, fd := range c.names {
+		errs = append(errs, unix.Close(fd))
 	}
-	err := c.sock.close()
-	c.sock = nil
-	return err
+	c.names = nil
+	if c.sock != nil {
+		errs = append(errs, c.sock.close())
+		c.sock = nil
+	}
+	return errors.Join(errs...)
 }
 
 // Failed reports whether the connection itself has failed and is of no more use.
@@ -124,19 +142,41 @@ func (c *Conn) Read(ctx context.Context, queries ...Query) (Generation, error) {
 	if err := c.open(ctx); err != nil {
 		return 0, err
 	}
+	known, asked := c.memory.knows(queries)
 	var gen generation
-	asked := append([]Query{&gen}, queries...)
-	for some := range slices.Chunk(asked, maxGets) {
-		if err := c.gets(some); err != nil {
-			return 0, fmt.Errorf("read nftables: %w", err)
+	if err := c.ask(append([]Query{&gen}, asked...)); err != nil {
+		return 0, err
+	}
+	if c.memory != nil {
+		if c.read.of != nil {
+			c.memory.learn(c.read.since, gen.is, c.read.of)
+		}
+		if !c.memory.answer(gen.is, known) {
+			if err := c.ask(known); err != nil {
+				return 0, err
+			}
+			asked = queries
 		}
 	}
-	for _, q := range queries {
+	for _, q := range asked {
 		if err := c.dump(ctx, q); err != nil {
 			return 0, fmt.Errorf("read nftables: %w", err)
 		}
 	}
-	return Generation(gen), nil
+	if c.memory != nil {
+		c.read = answers{gen.is, remembered(asked)}
+	}
+	return gen.is, nil
+}
+
+// ask answers the parts of queries that are about one object each.
+func (c *Conn) ask(queries []Query) error {
+	for some := range slices.Chunk(queries, maxGets) {
+		if err := c.gets(some); err != nil {
+			return fmt.Errorf("read nftables: %w", err)
+		}
+	}
+	return nil
 }
 
 // maxGets is how many objects are asked for at once: the answers have to fit

@@ -24,13 +24,25 @@ type Query interface {
 
 	// enough tells whether the listing need not go on.
 	enough() bool
+
+	// fact names what is asked for where a [Memory] may remember the answer,
+	// which copy returns and recall takes.
+	fact() fact
+	copy() Query
+	recall(Query)
 }
 
-// Parts of queries that ask for one object only, or for a listing only.
+// Parts of queries that ask for one object only, or for a listing only, and of
+// those whose answers are not remembered.
 type (
 	single struct{}
 	dump   struct{}
+	unkept struct{}
 )
+
+func (unkept) fact() fact   { return fact{} }
+func (unkept) copy() Query  { return nil }
+func (unkept) recall(Query) {}
 
 func (single) list(*encoder, uint32) bool { return false }
 func (single) listed(message)             {}
@@ -40,12 +52,13 @@ func (dump) get(*encoder, uint32) bool    { return false }
 func (dump) found(message)                {}
 
 // generation asks for the ruleset's generation.
-type generation Generation
+type generation struct {
+	single
+	unkept
+	is Generation
+}
 
-func (*generation) object() string             { return "generation" }
-func (*generation) list(*encoder, uint32) bool { return false }
-func (*generation) listed(message)             {}
-func (*generation) enough() bool               { return false }
+func (*generation) object() string { return "generation" }
 
 func (*generation) get(e *encoder, seq uint32) bool {
 	e.message(nftMsg(unix.NFT_MSG_GETGEN), 0, seq, 0, 0, nil)
@@ -55,7 +68,7 @@ func (*generation) get(e *encoder, seq uint32) bool {
 func (q *generation) found(m message) {
 	for kind, b := range m.attributes() {
 		if kind == unix.NFTA_GEN_ID {
-			*q = generation(getU32(b))
+			q.is = Generation(getU32(b))
 		}
 	}
 }
@@ -71,6 +84,10 @@ type TableQuery struct {
 }
 
 func (q *TableQuery) object() string { return q.Table.String() }
+
+func (q *TableQuery) fact() fact         { return fact{of: aTable, table: q.Table} }
+func (q *TableQuery) copy() Query        { known := *q; return &known }
+func (q *TableQuery) recall(known Query) { *q = *known.(*TableQuery) }
 
 func (q *TableQuery) get(e *encoder, seq uint32) bool {
 	e.message(nftMsg(unix.NFT_MSG_GETTABLE), 0, seq, q.Table.Family, 0, func() {
@@ -106,6 +123,10 @@ type ChainQuery struct {
 }
 
 func (q *ChainQuery) object() string { return q.Table.String() + " " + q.Name }
+
+func (q *ChainQuery) fact() fact         { return fact{of: aChain, table: q.Table, name: q.Name} }
+func (q *ChainQuery) copy() Query        { known := *q; return &known }
+func (q *ChainQuery) recall(known Query) { *q = *known.(*ChainQuery) }
 
 func (q *ChainQuery) get(e *encoder, seq uint32) bool {
 	e.message(nftMsg(unix.NFT_MSG_GETCHAIN), 0, seq, q.Table.Family, 0, func() {
@@ -155,6 +176,10 @@ func (q *RulesQuery) Of(chain string) []Rule {
 
 func (q *RulesQuery) object() string { return "rules of " + q.Table.String() + " " + q.Chain }
 
+func (q *RulesQuery) fact() fact         { return fact{of: rulesOf, table: q.Table, name: q.Chain} }
+func (q *RulesQuery) copy() Query        { known := *q; known.Rules = slices.Clip(q.Rules); return &known }
+func (q *RulesQuery) recall(known Query) { *q = *known.(*RulesQuery) }
+
 func (q *RulesQuery) list(e *encoder, seq uint32) bool {
 	q.Rules = nil
 	e.message(nftMsg(unix.NFT_MSG_GETRULE), unix.NLM_F_DUMP, seq, q.Table.Family, 0, func() {
@@ -171,6 +196,7 @@ func (q *RulesQuery) listed(m message) { q.Rules = append(q.Rules, decodeRule(m,
 // RuleQuery asks for the rule of a handle.
 type RuleQuery struct {
 	single
+	unkept
 	Table  Table
 	Chain  string
 	Handle uint64
@@ -227,6 +253,10 @@ type MapsQuery struct {
 
 func (q *MapsQuery) object() string { return "maps of " + q.Table.String() }
 
+func (q *MapsQuery) fact() fact         { return fact{of: mapsOf, table: q.Table} }
+func (q *MapsQuery) copy() Query        { known := *q; known.Names = slices.Clip(q.Names); return &known }
+func (q *MapsQuery) recall(known Query) { *q = *known.(*MapsQuery) }
+
 func (q *MapsQuery) list(e *encoder, seq uint32) bool {
 	q.Names = nil
 	e.message(nftMsg(unix.NFT_MSG_GETSET), unix.NLM_F_DUMP, seq, q.Table.Family, 0, func() {
@@ -246,6 +276,7 @@ func (q *MapsQuery) listed(m message) {
 // ElementQuery asks for the element of a key.
 type ElementQuery struct {
 	single
+	unkept
 	Map Map
 	Key []byte
 
@@ -270,6 +301,7 @@ func (q *ElementQuery) found(m message) {
 // ElementsQuery asks for all elements of a map.
 type ElementsQuery struct {
 	dump
+	unkept
 	Map Map
 
 	// AtMost, if not 0, ends the listing soon after so many elements, whatever

@@ -39,9 +39,7 @@ func TestClose(t *testing.T) {
 		}
 		commit(t, c, schema())
 		var tx Tx
-		tx.add("delete table", own.String(), unix.NFT_MSG_DELTABLE, 0, own.Family, func(e *encoder) {
-			e.str(unix.NFTA_TABLE_NAME, own.Name)
-		})
+		tx.DeleteTable(own)
 		commit(t, c, &tx)
 		start := time.Now()
 		if err := c.Close(); err != nil {

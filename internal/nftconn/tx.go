@@ -21,6 +21,7 @@ type op struct {
 	op, object  string
 	kind, flags uint16
 	family      Family
+	changes     change
 	body        func(*encoder)
 	told        func(message) // takes what became of it, if that is asked for
 }
@@ -32,13 +33,13 @@ func (t *Tx) Guard(g Generation) { t.guard = g }
 // Empty tells whether there is nothing to do.
 func (t *Tx) Empty() bool { return len(t.ops) == 0 }
 
-func (t *Tx) add(name, object string, kind, flags uint16, family Family, body func(*encoder)) {
-	t.ops = append(t.ops, op{op: name, object: object, kind: nftMsg(kind), flags: flags, family: family, body: body})
+func (t *Tx) add(name, object string, changes change, kind, flags uint16, family Family, body func(*encoder)) {
+	t.ops = append(t.ops, op{op: name, object: object, kind: nftMsg(kind), flags: flags, family: family, changes: changes, body: body})
 }
 
 // AddTable makes a table, and wakes it if it is dormant.
 func (t *Tx) AddTable(table Table) {
-	t.add("add table", table.String(), unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table.Family, func(e *encoder) {
+	t.add("add table", table.String(), change{someTable, table, ""}, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, table.Family, func(e *encoder) {
 		e.str(unix.NFTA_TABLE_NAME, table.Name)
 		e.u32(unix.NFTA_TABLE_FLAGS, 0)
 	})
@@ -47,7 +48,7 @@ func (t *Tx) AddTable(table Table) {
 // AddMap makes a map or set.
 func (t *Tx) AddMap(m Map) {
 	id := uint32(len(t.ops) + 1) // unique within the transaction
-	t.add("add map", m.String(), unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, m.Table.Family, func(e *encoder) {
+	t.add("add map", m.String(), change{someMap, m.Table, m.Name}, unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, m.Table.Family, func(e *encoder) {
 		var flags uint32
 		if m.Data != nil {
 			flags |= unix.NFT_SET_MAP
@@ -82,7 +83,7 @@ func (t *Tx) SetChain(c Chain) {
 // newChain makes a chain without its rules, or sets the policy of an existing
 // one.
 func (t *Tx) newChain(c Chain) {
-	t.add("add chain", c.String(), unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, c.Table.Family, func(e *encoder) {
+	t.add("add chain", c.String(), change{what: anything}, unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, c.Table.Family, func(e *encoder) {
 		e.str(unix.NFTA_CHAIN_TABLE, c.Table.Name)
 		e.str(unix.NFTA_CHAIN_NAME, c.Name)
 		if c.Hook == nil {
@@ -103,7 +104,7 @@ func (t *Tx) newChain(c Chain) {
 
 // flush deletes the rules of a chain.
 func (t *Tx) flush(table Table, chain string) {
-	t.add("flush chain", table.String()+" "+chain, unix.NFT_MSG_DELRULE, 0, table.Family, func(e *encoder) {
+	t.add("flush chain", table.String()+" "+chain, change{someRules, table, chain}, unix.NFT_MSG_DELRULE, 0, table.Family, func(e *encoder) {
 		e.str(unix.NFTA_RULE_TABLE, table.Name)
 		e.str(unix.NFTA_RULE_CHAIN, chain)
 	})
@@ -113,7 +114,7 @@ func (t *Tx) flush(table Table, chain string) {
 // a rule or element outside the transaction leads to it.
 func (t *Tx) DeleteChain(table Table, chain string) {
 	t.flush(table, chain)
-	t.add("delete chain", table.String()+" "+chain, unix.NFT_MSG_DELCHAIN, 0, table.Family, func(e *encoder) {
+	t.add("delete chain", table.String()+" "+chain, change{what: anything}, unix.NFT_MSG_DELCHAIN, 0, table.Family, func(e *encoder) {
 		e.str(unix.NFTA_CHAIN_TABLE, table.Name)
 		e.str(unix.NFTA_CHAIN_NAME, chain)
 	})
@@ -122,7 +123,7 @@ func (t *Tx) DeleteChain(table Table, chain string) {
 // DeleteRule deletes a rule that was read.
 func (t *Tx) DeleteRule(r Rule) {
 	object := fmt.Sprintf("%s %s handle %d", r.Table, r.Chain, r.Handle)
-	t.add("delete rule", object, unix.NFT_MSG_DELRULE, 0, r.Table.Family, func(e *encoder) {
+	t.add("delete rule", object, change{someRules, r.Table, r.Chain}, unix.NFT_MSG_DELRULE, 0, r.Table.Family, func(e *encoder) {
 		e.str(unix.NFTA_RULE_TABLE, r.Table.Name)
 		e.str(unix.NFTA_RULE_CHAIN, r.Chain)
 		e.u64(unix.NFTA_RULE_HANDLE, r.Handle)
@@ -166,7 +167,7 @@ func (t *Tx) elements(name string, kind, flags uint16, m Map, elements []Element
 		if len(some) > 1 {
 			object += fmt.Sprintf(" and %d more", len(some)-1)
 		}
-		t.add(name, object, kind, flags, m.Table.Family, func(e *encoder) { e.elements(m, some...) })
+		t.add(name, object, change{}, kind, flags, m.Table.Family, func(e *encoder) { e.elements(m, some...) })
 	}
 }
 
@@ -194,12 +195,20 @@ func (c *Conn) Commit(ctx context.Context, t *Tx) error {
 		if i == len(t.ops)-1 {
 			flags |= unix.NLM_F_ACK
 		}
+		if i == 0 && c.memory != nil {
+			flags |= unix.NLM_F_ECHO // of the new generation, among others
+		}
 		e.message(op.kind, flags, begin+1+uint32(i), op.family, 0, func() { op.body(&e) })
 	}
 	e.message(unix.NFNL_MSG_BATCH_END, 0, begin, 0, unix.NFNL_SUBSYS_NFTABLES, nil)
 
 	var failed error
+	var made generation // stays 0 where all that was to be made was there
 	err := c.sock.exchange(e.buf, begin, func(m message) bool {
+		if m.kind == nftMsg(unix.NFT_MSG_NEWGEN) {
+			made.found(m)
+			return false
+		}
 		if m.kind != unix.NLMSG_ERROR {
 			if i := int(m.seq - begin - 1); i >= 0 && i < len(t.ops) && t.ops[i].told != nil && m.kind == t.ops[i].kind {
 				t.ops[i].told(m)
@@ -222,6 +231,9 @@ func (c *Conn) Commit(ctx context.Context, t *Tx) error {
 	})
 	if err := errors.Join(failed, err); err != nil {
 		return fmt.Errorf("change nftables: %w", err)
+	}
+	if c.memory != nil && made.is != 0 {
+		c.memory.committed(made.is, t)
 	}
 	return nil
 }

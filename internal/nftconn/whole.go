@@ -6,6 +6,7 @@ import "golang.org/x/sys/unix"
 // alone.
 type AllMapsQuery struct {
 	dump
+	unkept
 
 	Maps []Map
 }
@@ -34,6 +35,7 @@ func (q *AllMapsQuery) listed(m message) {
 // AllChainsQuery asks for the chains of all tables, without their rules.
 type AllChainsQuery struct {
 	dump
+	unkept
 
 	Chains []Chain
 }
@@ -70,7 +72,7 @@ func (m message) family() Family {
 // DeleteTable deletes a table with all that is in it. It fails, matching
 // fs.ErrNotExist, if there is none.
 func (t *Tx) DeleteTable(table Table) {
-	t.add("delete table", table.String(), unix.NFT_MSG_DELTABLE, 0, table.Family, func(e *encoder) {
+	t.add("delete table", table.String(), change{what: anything}, unix.NFT_MSG_DELTABLE, 0, table.Family, func(e *encoder) {
 		e.str(unix.NFTA_TABLE_NAME, table.Name)
 	})
 }
@@ -78,7 +80,7 @@ func (t *Tx) DeleteTable(table Table) {
 // DeleteMap deletes a map or set with its elements. The kernel refuses with
 // EBUSY if a rule outside the transaction refers to it.
 func (t *Tx) DeleteMap(m Map) {
-	t.add("delete map", m.String(), unix.NFT_MSG_DELSET, 0, m.Table.Family, func(e *encoder) {
+	t.add("delete map", m.String(), change{what: anything}, unix.NFT_MSG_DELSET, 0, m.Table.Family, func(e *encoder) {
 		e.str(unix.NFTA_SET_TABLE, m.Table.Name)
 		e.str(unix.NFTA_SET_NAME, m.Name)
 	})

@@ -91,7 +91,7 @@ func (p Portmap) occupied(ctx context.Context, r nftconn.Reader, s shared) ([]en
 	for _, e := range p.nearby() {
 		ask(e.in, e.Key)
 	}
-	if _, err := lookUp(ctx, r, asked); err != nil {
+	if err := lookUp(ctx, r, asked); err != nil {
 		return nil, err
 	}
 	var found []entry
@@ -211,7 +211,7 @@ func (p Portmap) diffElements(ctx context.Context, r nftconn.Reader) (drifts []s
 	}
 	t, err := readTables(ctx, r)
 	if err == nil {
-		_, err = lookUp(ctx, r, asked)
+		err = lookUp(ctx, r, asked)
 	}
 	if err != nil {
 		return nil, false, err

@@ -13,21 +13,18 @@ const bulk = 500
 // lookUp answers queries: by one look each or, where a map holds less than is
 // asked of it, by listing it. So what others hold never costs more than what is
 // asked for.
-func lookUp(ctx context.Context, r nftconn.Reader, asked []*nftconn.ElementQuery) (nftconn.Generation, error) {
+func lookUp(ctx context.Context, r nftconn.Reader, asked []*nftconn.ElementQuery) error {
 	byMap := make(map[string][]*nftconn.ElementQuery)
 	for _, q := range asked {
 		byMap[q.Map.Name] = append(byMap[q.Map.Name], q)
-	}
-	gen, err := r.Read(ctx)
-	if err != nil {
-		return gen, err
 	}
 	var single []nftconn.Query
 	for _, some := range byMap {
 		listed := false
 		if len(some) > bulk {
+			var err error
 			if listed, err = list(ctx, r, some); err != nil {
-				return gen, err
+				return err
 			}
 		}
 		for _, q := range some {
@@ -36,8 +33,11 @@ func lookUp(ctx context.Context, r nftconn.Reader, asked []*nftconn.ElementQuery
 			}
 		}
 	}
-	_, err = r.Read(ctx, single...)
-	return gen, err
+	if single == nil {
+		return nil
+	}
+	_, err := r.Read(ctx, single...)
+	return err
 }
 
 // list answers queries about one map by listing it, unless it holds more.

@@ -35,7 +35,7 @@ func (o owned) find(ctx context.Context, r nftconn.Reader, names []string) (mine
 			asked = append(asked, &nftconn.ElementQuery{Map: set, Key: pair})
 		}
 	}
-	if _, err := lookUp(ctx, r, asked); err != nil {
+	if err := lookUp(ctx, r, asked); err != nil {
 		return nil, err
 	}
 	for _, q := range asked {

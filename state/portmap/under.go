@@ -111,7 +111,7 @@ func (c class) stacks(ctx context.Context, r nftconn.Reader, names []string, pla
 			asked = append(asked, &nftconn.ElementQuery{Map: m, Key: at.element(below).Key})
 		}
 	}
-	if _, err := lookUp(ctx, r, asked); err != nil {
+	if err := lookUp(ctx, r, asked); err != nil {
 		return nil, err
 	}
 	for _, q := range asked {
