@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -47,6 +48,9 @@ func (s *session) ipam(ctx context.Context, own func(IPAM) error) (*cni.Result, 
 			return cni.Errorf(cni.CodeInvalidConfig, "unknown IPAM plugin %q", name)
 		}
 		result, err = s.host.Foreign.Invoke(ctx, name, s.Request.Request)
+		if errors.Is(err, fs.ErrNotExist) {
+			return s.unstarted(err)
+		}
 		return err
 	})
 	if err != nil {
@@ -55,13 +59,28 @@ func (s *session) ipam(ctx context.Context, own func(IPAM) error) (*cni.Result, 
 	return result, nil
 }
 
+// An unstarted IPAM plugin is one that there is no program of.
+type unstarted struct{ error }
+
+func (u unstarted) Unwrap() error { return u.error }
+
+// unstarted makes the invoker's error one of the configuration. What it says of
+// the call, the caller of this one is told anyway.
+func (s *session) unstarted(err error) error {
+	if cause := errors.Unwrap(err); cause != nil {
+		err = cause
+	}
+	return cni.Errorf(cni.CodeInvalidConfig, "%w", unstarted{err}).
+		WithDetails("ipam.type is the name of a program in one of the folders of CNI_PATH; \"host-local\" is one that comes with this plugin")
+}
+
 func (s *session) ipamAdd(ctx context.Context) (*cni.Result, error) {
 	var result *cni.Result
 	foreign, err := s.ipam(ctx, func(p IPAM) (err error) {
 		result, err = p.Add(ctx, s.Request)
 		return err
 	})
-	if err != nil && s.ours() != nil {
+	if err != nil && (s.ours() != nil || errors.As(err, new(unstarted))) {
 		return nil, err // nothing is left, and there might be an earlier ADD's
 	}
 	if result == nil {

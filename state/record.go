@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/netns"
 	"github.com/plumb-cni/plumb/internal/smallfile"
 )
@@ -84,7 +85,7 @@ func (r Records) Load(plugin string, o Owner) (*Record, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read record: %w", err)
+		return nil, r.failed("read", err)
 	}
 	rec := new(Record)
 	if json.Unmarshal(data, rec) != nil || rec.Owner.Tag() != o.Tag() {
@@ -118,13 +119,20 @@ func (r Records) write(rec *Record) error {
 			err = smallfile.Create(temp, data, 0o600)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("write record: %w", err)
+	if err == nil {
+		err = os.Rename(temp, path)
 	}
-	if err := os.Rename(temp, path); err != nil {
-		return fmt.Errorf("write record: %w", errors.Join(err, os.Remove(temp)))
+	if err != nil {
+		os.Remove(temp) // of which there may be a part; where nothing can be written there is none
+		return r.failed("write", err)
 	}
 	return nil
+}
+
+// failed is an error of the folder, with cni.CodeIO.
+func (r Records) failed(operation string, err error) error {
+	return cni.Errorf(cni.CodeIO, "%s record of the attachment: %w", operation, err).
+		WithDetails("plumb keeps in " + r.Folder() + " what DEL has to remove: it has to be writable where plugins run, with room for some KiB an attachment")
 }
 
 // take adds what an earlier record of the attachment lists. What was there
@@ -153,7 +161,7 @@ func (r Records) Delete(plugin string, o Owner) error {
 	// An ADD that was killed before the rename has left its temporary file.
 	for _, file := range []string{"." + name(plugin, o), name(plugin, o)} {
 		if err := os.Remove(r.path(file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("delete record: %w", err)
+			return r.failed("delete", err)
 		}
 	}
 	return nil
@@ -199,7 +207,7 @@ func (r Records) All() ([]Record, error) { return r.list("") }
 func (r Records) list(prefix string) ([]Record, error) {
 	entries, err := os.ReadDir(r.path(""))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list records: %w", err)
+		return nil, r.failed("list", err)
 	}
 	var records []Record
 	for _, e := range entries {
@@ -211,7 +219,7 @@ func (r Records) list(prefix string) ([]Record, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read record: %w", err)
+			return nil, r.failed("read", err)
 		}
 		var rec Record
 		if json.Unmarshal(data, &rec) == nil {

@@ -7,18 +7,19 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 
+	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/netns"
 	"github.com/plumb-cni/plumb/internal/nftconn"
 	"golang.org/x/sys/unix"
 )
 
-// ErrMissing means that there is no such program on the host.
+// ErrMissing means that there is no such program on the host. Its code is
+// cni.CodeUnavailable, and that of a program which fails cni.CodeIO.
 var ErrMissing = errors.New("not installed")
 
 // A Variant tells which of the kernel's two implementations to talk to.
@@ -159,7 +160,19 @@ func find(name string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("%s: %w (not in %s)", name, ErrMissing, strings.Join(folders(), ", "))
+	return "", cni.Errorf(cni.CodeUnavailable, "%s: %w (not in %s)", name, ErrMissing, strings.Join(folders(), ", ")).
+		WithDetails("install iptables, or leave the work to nftables")
+}
+
+// oneLine is what a program has to say, without where its manual is.
+func oneLine(said string) string {
+	var parts []string
+	for line := range strings.Lines(said) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "Try ") {
+			parts = append(parts, strings.TrimSuffix(line, "."))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func run(ctx context.Context, ns *netns.NS, f nftconn.Family, v Variant, verb, stdin string, args ...string) (string, error) {
@@ -176,7 +189,7 @@ func run(ctx context.Context, ns *netns.NS, f nftconn.Family, v Variant, verb, s
 		return cmd.Run()
 	})
 	if err != nil {
-		return "", fmt.Errorf("%s: %w: %s", filepath.Base(path), err, strings.TrimSpace(stderr.String()))
+		return "", cni.Errorf(cni.CodeIO, "%s: %w: %s", filepath.Base(path), err, oneLine(stderr.String()))
 	}
 	return stdout.String(), nil
 }

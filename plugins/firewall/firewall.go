@@ -58,6 +58,10 @@ func validate(c *Config, r *plugin.Request) error {
 	if name := c.IPTablesAdminChainName; !isName(name, maxChainName) {
 		return cni.Errorf(cni.CodeInvalidConfig, "iptablesAdminChainName %q is no name of a chain: it has up to %d letters, digits and -_.", name, maxChainName)
 	}
+	if name := c.IPTablesAdminChainName; firewall.Reserved(name) {
+		return cni.Errorf(cni.CodeInvalidConfig, "iptablesAdminChainName %q is a chain of the plugin's or of iptables itself", name).
+			WithDetails("name one of your own, or leave the key out for " + firewall.DefaultAdminChain)
+	}
 	if name := c.FirewalldZone; !isName(name, len(name)) {
 		return cni.Errorf(cni.CodeInvalidConfig, "firewalldZone %q is no name of a zone: it has letters, digits and -_.", name)
 	}

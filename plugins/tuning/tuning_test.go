@@ -236,6 +236,18 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: STATUS: %v", tt.keys, failure)
 		}
 	}
+	// What only the kernel knows.
+	for _, tt := range []struct{ keys, says, hint string }{
+		{`"mtu":65536`, "eth0: set mtu 65536", "it has mtu 1500 now"},
+		{`"mtu":67,"txQLen":9`, "eth0: set mtu 67, txQLen 9", "it has mtu 1500, txQLen 1000 now"},
+		{`"mac":"00:00:00:00:00:00"`, "eth0: set mac 00:00:00:00:00:00", "does not take"},
+		{`"sysctl":{"net.ipv4.conf.IFNAME.nonesuch":"1"}`, "there is no such setting", "below /proc/sys/net in the sandbox"},
+	} {
+		_, failure := a.Then(t, tuning(tt.keys)).TryAdd(t)
+		if failure == nil || failure.Code != cni.CodeInvalidConfig || !strings.Contains(failure.Msg, tt.says) || !strings.Contains(failure.Details, tt.hint) {
+			t.Errorf("%s: %v", tt.keys, failure)
+		}
+	}
 	byArgs := a.Then(t, tuning(""))
 	byArgs.Args = "MAC=x"
 	if _, failure := byArgs.TryAdd(t); failure == nil || failure.Code != cni.CodeInvalidEnvironment {

@@ -87,6 +87,15 @@ const (
 	DefaultZone       = "trusted"
 )
 
+// Reserved reports whether an AdminChain would be one of iptables' own chains or
+// targets, or one that is made here.
+func Reserved(chain string) bool {
+	return slices.Contains([]string{
+		inputChain, forwardChain, "OUTPUT", targetAccept, targetDrop, targetReturn, targetReject, "QUEUE",
+		cniForward, stage1, stage2,
+	}, chain)
+}
+
 // An Admission lets what the addresses of one attachment send pass, and the
 // answers to it. It is of the host's namespace.
 type Admission struct {

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,8 +9,10 @@ import (
 	"net"
 	"strings"
 
+	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/state"
+	"golang.org/x/sys/unix"
 )
 
 // Attributes are properties of a link. One that is not set is not managed.
@@ -93,11 +96,34 @@ func (a Attributes) of(l *rtnl.Link) Attributes {
 	return of
 }
 
+// String lists those that are set with their values.
+func (a Attributes) String() string {
+	var list []string
+	add := func(name string, value any) { list = append(list, fmt.Sprintf("%s %v", name, value)) }
+	if a.MAC != nil {
+		add("mac", a.MAC)
+	}
+	if a.MTU != 0 {
+		add("mtu", a.MTU)
+	}
+	if a.Promisc != nil {
+		add("promisc", *a.Promisc)
+	}
+	if a.AllMulti != nil {
+		add("allmulti", *a.AllMulti)
+	}
+	if a.TxQLen != nil {
+		add("txQLen", *a.TxQLen)
+	}
+	return strings.Join(list, ", ")
+}
+
 func (a Attributes) apply(conn *rtnl.Conn, index int) error {
 	return conn.SetLink(index, rtnl.Change{MAC: a.MAC, MTU: a.MTU, Promisc: a.Promisc, AllMulti: a.AllMulti, TxQLen: a.TxQLen})
 }
 
-// Ensure sets the attributes.
+// Ensure sets the attributes. It fails with cni.CodeInvalidConfig for values that
+// the device does not take, and with cni.CodeUnsupportedField for what it has not.
 func (d Tuned) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	conn, err := k.Route(state.Sandbox)
 	if err != nil {
@@ -110,9 +136,25 @@ func (d Tuned) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	before := d.of(l)
 	undo := func(context.Context) error { return before.apply(conn, l.Index) }
 	if err := d.apply(conn, l.Index); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: set %s: %w", d.Link, d.names(), err), undo(nil))
+		return nil, errors.Join(d.refused(err, l), undo(nil))
 	}
 	return undo, nil
+}
+
+// refused says of the kernel's refusal to set attributes of a link what to do.
+func (d Tuned) refused(err error, l *rtnl.Link) error {
+	code, hint := cni.CodeInternal, ""
+	switch {
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE), errors.Is(err, unix.EADDRNOTAVAIL):
+		code = cni.CodeInvalidConfig
+		hint = fmt.Sprintf("the device does not take all of the values; it has %s now", d.of(l))
+	case errors.Is(err, unix.EOPNOTSUPP):
+		code = cni.CodeUnsupportedField
+		hint = fmt.Sprintf("a device of kind %s can't have all of them set", cmp.Or(l.Kind, "physical"))
+	case errors.Is(err, unix.EBUSY):
+		code, hint = cni.CodeTryAgain, "something else uses the device just now"
+	}
+	return cni.Errorf(code, "%s: set %s: %w", d.Link, d.Attributes, err).WithDetails(hint)
 }
 
 // Diff compares the attributes.

@@ -10,7 +10,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/iptables"
+	"github.com/plumb-cni/plumb/internal/netns"
 	"github.com/plumb-cni/plumb/internal/nftconn"
 	"github.com/plumb-cni/plumb/state"
 )
@@ -69,7 +71,7 @@ func (p Portmap) ensureIPTables(ctx context.Context, k *state.Kernel) (state.Und
 		}
 		changed, err := iptables.Converge(ctx, ns, f, iptables.Default, read)
 		if err != nil {
-			return fail(fmt.Errorf("map ports: %w", err))
+			return fail(fmt.Errorf("map ports: %w", p.explain(ctx, ns, f, err)))
 		}
 		done = done || changed
 	}
@@ -80,6 +82,26 @@ func (p Portmap) ensureIPTables(ctx context.Context, k *state.Kernel) (state.Und
 		return fail(err)
 	}
 	return undo, nil
+}
+
+// explain says of a refusal of iptables-restore which key is at fault, if that can
+// be told.
+func (p Portmap) explain(ctx context.Context, ns *netns.NS, f nftconn.Family, err error) error {
+	if errors.Is(err, iptables.ErrMissing) {
+		return err
+	}
+	if p.SetChain != "" {
+		saved, unread := iptables.Save(ctx, ns, f, iptables.Default, natTable)
+		if unread == nil && !strings.Contains(saved, "\n:"+p.SetChain+" ") {
+			return cni.Errorf(cni.CodeInvalidConfig, "externalSetMarkChain: there is no chain %s in table nat of iptables for %s", p.SetChain, f).
+				WithDetails("whoever marks packets in it has to make it first, such as kube-proxy its KUBE-MARK-MASQ; without the key plumb marks by itself")
+		}
+	}
+	if conditions := p.conditions(f); len(conditions) > 0 {
+		return cni.Errorf(cni.CodeInvalidConfig, "%w", err).
+			WithDetails(fmt.Sprintf("look whether iptables takes the conditions %q", conditions))
+	}
+	return err
 }
 
 // script returns what iptables-restore has to do in a family, "" if the family

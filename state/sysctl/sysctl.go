@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/smallfile"
 	"github.com/plumb-cni/plumb/state"
+	"golang.org/x/sys/unix"
 )
 
 // A Setting is one value. The name is relative to /proc/sys/net and written
@@ -48,6 +51,10 @@ func (s Settings) Key() state.Key {
 }
 
 // Ensure writes the values that differ. Undo writes back those that it changed.
+//
+// It fails with cni.CodeInvalidConfig for a setting that there is not, or that
+// does not take the value, and with cni.CodeUnavailable for one of IPv6 where the
+// kernel has none.
 func (s Settings) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	var before []Setting
 	restore := func(context.Context) error {
@@ -66,13 +73,13 @@ func (s Settings) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error)
 				continue
 			}
 			if errors.Is(err, fs.ErrNotExist) {
-				return err
+				return s.missing(want, err)
 			}
 			if err == nil && same(got, want.Value) {
 				continue
 			}
 			if err := write(want); err != nil {
-				return err
+				return s.refused(want, got, err)
 			}
 			if err == nil { // one that can't be read triggers something, such as route/flush
 				before = append(before, Setting{Name: want.Name, Value: got})
@@ -87,6 +94,31 @@ func (s Settings) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error)
 		return nil, nil
 	}
 	return restore, nil
+}
+
+// missing is the error of a setting that is not there.
+func (s Settings) missing(want Setting, err error) error {
+	if _, none := os.Stat(path("ipv6")); none != nil && strings.HasPrefix(want.Name, "ipv6/") {
+		return cni.Errorf(cni.CodeUnavailable, "the kernel has no IPv6: %w", err).
+			WithDetails("it is disabled (ipv6.disable=1 on the kernel's command line), or its module is not loaded")
+	}
+	return cni.Errorf(cni.CodeInvalidConfig, "there is no such setting: %w", err).
+		WithDetails(fmt.Sprintf("look below /proc/sys/net in the %s for its name; some are there only once a module is loaded", s.NS))
+}
+
+// refused is the error of a value that a setting, which is something else now,
+// does not take.
+func (s Settings) refused(want Setting, got string, err error) error {
+	switch {
+	case errors.Is(err, unix.EROFS):
+		return cni.Errorf(cni.CodeIO, "%w", err).WithDetails("/proc/sys has to be writable where plugins run")
+	case errors.Is(err, fs.ErrPermission):
+		return cni.Errorf(cni.CodeInvalidConfig, "%w", err).WithDetails("it can only be read, or not be set in a container's namespace")
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
+		return cni.Errorf(cni.CodeInvalidConfig, "%w", err).
+			WithDetails(fmt.Sprintf("the kernel does not take the value; it is %q now", got))
+	}
+	return cni.Errorf(cni.CodeIO, "%w", err)
 }
 
 // Diff reads the values.

@@ -34,6 +34,13 @@ func given(keys string) string { return ptp(`"ipam":{"type":"host-local",` + key
 // fixed is the same of static.
 func fixed(keys string) string { return ptp(`"ipam":{"type":"static",` + keys + `}`) }
 
+// chained is a configuration of a plugin that comes after another.
+func chained(plugin, keys string) string {
+	return config(plugin, "bad", keys+`,"prevResult":{"cniVersion":"1.1.0","interfaces":[{"name":"eth0","sandbox":"/there"}],"ips":[{"address":"10.77.0.2/24","interface":0}]}`)
+}
+
+const published = `"runtimeConfig":{"portMappings":[{"hostPort":8077,"containerPort":80,"protocol":"tcp"}]}`
+
 const (
 	good   = `"ipam":{"type":"host-local","subnet":"10.77.0.0/24"}`
 	subnet = `"subnet":"10.77.0.0/24"`
@@ -94,8 +101,8 @@ var ofPlugins = []refusal{
 	{name: "bad prevResult", verb: "CHECK", config: ptp(good + `,"prevResult":{"cniVersion":"1.1.0","ips":[{"address":"10.77.0.2"}]}`), code: 6, want: `"10.77.0.2"`},
 	{name: "prevResult of the future", verb: "CHECK", config: ptp(good + `,"prevResult":{"cniVersion":"9.0.0"}`), code: 1, want: "prevResult"},
 	{name: "bad list of the valid", verb: "GC", config: ptp(good + `,"cni.dev/valid-attachments":"all"`), code: 6, want: "decode valid attachments"},
-	{name: "IPAM plugin that is nowhere", config: ptp(`"ipam":{"type":"nowhere"}`), code: 999, want: "nowhere"},
-	{name: "IPAM plugin that is nowhere", plugin: "bridge", verb: "STATUS", config: bridge(`"ipam":{"type":"nowhere"}`), code: 999, want: "nowhere"},
+	{name: "IPAM plugin that is nowhere", config: ptp(`"ipam":{"type":"nowhere"}`), code: 7, want: `IPAM plugin nowhere: no executable of plugin "nowhere" in /`},
+	{name: "IPAM plugin that is nowhere", plugin: "bridge", verb: "STATUS", config: bridge(`"ipam":{"type":"nowhere"}`), code: 7, want: "ipam.type is the name of a program"},
 
 	{name: "no ipam", config: ptp(`"mtu":1400`), code: 7, want: "ipam.type is missing"},
 	{name: "empty ipam", config: ptp(`"ipam":{}`), code: 7, want: `"host-local" is one`},
@@ -149,6 +156,15 @@ var ofPlugins = []refusal{
 	{name: "address in words", env: []string{"CNI_ARGS=IP=any"}, code: 4, want: `"any" is not an IP address`},
 	{name: "address of the gateway", config: ptp(good + `,"args":{"cni":{"ips":["10.77.0.1"]}}`), code: 7, want: "args.cni.ips[0]: 10.77.0.1 is the gateway of its subnet"},
 	{name: "two addresses of one range", config: ptp(good + `,"runtimeConfig":{"ips":["10.77.0.5","10.77.0.6"]}`), code: 7, want: "of the same range set"},
+
+	{name: "sysctl that there is not", config: chained("tuning", `"sysctl":{"net.ipv4.nonesuch":"1"}`), code: 7, want: "there is no such setting: read sysctl: open /proc/sys/net/ipv4/nonesuch"},
+	{name: "sysctl in words", config: chained("tuning", `"sysctl":{"net.core.somaxconn":"many"}`), code: 7, want: `set sysctl to "many"`},
+	{name: "sysctl out of range", config: chained("tuning", `"sysctl":{"net.ipv4.ip_default_ttl":"4711"}`), code: 7, want: `it is "64" now`},
+	{name: "sysctl to look at", config: chained("tuning", `"sysctl":{"net.ipv4.tcp_available_congestion_control":"reno"}`), code: 7, want: "it can only be read"},
+	{name: "chain of marks that there is not", config: chained("portmap", `"externalSetMarkChain":"NONESUCH",`+published), code: 7, want: "externalSetMarkChain: there is no chain NONESUCH in table nat of iptables for ip"},
+	{name: "conditions of iptables in words", config: chained("portmap", `"backend":"iptables","conditionsV4":["--nonesuch","1"],`+published), code: 7, want: `["--nonesuch" "1"]`},
+	{name: "the plugin's own chain for rules of the user's", config: chained("firewall", `"iptablesAdminChainName":"CNI-FORWARD"`), code: 7, want: `iptablesAdminChainName "CNI-FORWARD" is a chain of the plugin's`},
+	{name: "a target for rules of the user's", config: chained("firewall", `"iptablesAdminChainName":"ACCEPT"`), code: 7, want: "leave the key out for CNI-ADMIN"},
 
 	{name: "no address", config: fixed(`"addresses":[]`), code: 7, want: "IPAM plugin static returned no address"},
 	{name: "address without prefix", config: fixed(`"addresses":[{"address":"10.77.0.2"}]`), code: 7, want: `ipam.addresses[0].address: "10.77.0.2"`},
@@ -290,9 +306,30 @@ func TestReadOnly(t *testing.T) {
 	a := attach(t, ptp(`"ipMasq":true,`+good), "unwritten")
 	_, failure := a.tryAdd(t)
 	host.Run(t, "umount", parent)
-	if failure == nil || !strings.Contains(failure.Msg, "write record") || !strings.Contains(failure.Msg, "read-only") {
+	if failure == nil || failure.Code != cni.CodeIO || !strings.Contains(failure.Msg, "write record") || !strings.Contains(failure.Msg, "read-only") || !hinted(failure) {
 		t.Errorf("ADD without a place for the record: %v", failure)
 	}
 	a.gone(t)
+	host.Unchanged(t, before, stays("")...)
+}
+
+// TestFull leaves nothing where there is no room for a record, not even a part of one.
+func TestFull(t *testing.T) {
+	if err := os.MkdirAll(state.RecordDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	before := host.Snapshot(t)
+	host.Run(t, "mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", state.RecordDir)
+	t.Cleanup(func() { host.Try("umount", state.RecordDir) }) //nolint:errcheck // it is, unless the test has failed
+	host.Run(t, "sh", "-c", "head -c 1M /dev/zero > "+state.RecordDir+"/.else; true")
+	_, failure := attach(t, ptp(good), "unwritten").tryAdd(t)
+	if failure == nil || failure.Code != cni.CodeIO || !strings.Contains(failure.Msg, "no space left") || !strings.Contains(failure.Details, "room") {
+		t.Errorf("ADD without room for the record: %v", failure)
+	}
+	left, err := os.ReadDir(state.RecordDir)
+	if err != nil || len(left) != 1 {
+		t.Errorf("ADD leaves %v, %v", left, err)
+	}
+	host.Run(t, "umount", state.RecordDir)
 	host.Unchanged(t, before, stays("")...)
 }

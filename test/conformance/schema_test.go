@@ -16,6 +16,10 @@ var beyondSchema = []string{
 	"no range", "host-local no range alone", "no address",
 	// It is for the host to have it.
 	"IPAM plugin that is nowhere", "bridge IPAM plugin that is nowhere", "resolvConf that is nowhere", "dataDir below a file",
+	"sysctl that there is not", "sysctl in words", "sysctl out of range", "sysctl to look at",
+	"chain of marks that there is not", "conditions of iptables in words",
+	// They are words like others.
+	"the plugin's own chain for rules of the user's", "a target for rules of the user's",
 	// Numbers are in strings, or values don't go together.
 	"subnet with host bits", "subnet too small", "subnet of one", "start outside", "end before start", "overlap", "families mixed",
 	"gateway of another family", "route of two families", "two of a family for 0.2.0", "no gateway",
