@@ -93,7 +93,7 @@ func ParseConfig(data []byte) (*Config, error) {
 // have in common. The version is left to the caller.
 func decodeConfig(data []byte) (*Config, *configJSON, error) {
 	var w configJSON
-	if err := decodeObject(data, &w, "configuration"); err != nil {
+	if err := Decode(data, &w, "configuration"); err != nil {
 		return nil, nil, err
 	}
 	c := &Config{
@@ -112,7 +112,7 @@ func decodeConfig(data []byte) (*Config, *configJSON, error) {
 		var section struct {
 			Type string `json:"type"`
 		}
-		if err := decodeObject(w.IPAM, &section, "ipam"); err != nil {
+		if err := Decode(w.IPAM, &section, "ipam"); err != nil {
 			return nil, nil, err
 		}
 		if err := validateType("ipam type", section.Type); err != nil {
@@ -132,7 +132,8 @@ func (c *Config) addValid(list json.RawMessage) error {
 	c.HasValid = true
 	var valid []Attachment
 	if err := json.Unmarshal(list, &valid); err != nil {
-		return Errorf(CodeDecode, "decode valid attachments: %w", err)
+		return Errorf(CodeDecode, "decode valid attachments: %w", inWords(err, list, &valid)).
+			WithDetails(`cni.dev/valid-attachments is a list of {"containerID": "ID", "ifname": "eth0"}`)
 	}
 	for _, a := range valid {
 		if !slices.Contains(c.Valid, a) {

@@ -100,7 +100,7 @@ func (e *Error) Encode(v Version) []byte {
 // object, or one without a code and a message, is a CodeDecode error.
 func DecodeError(data []byte) (*Error, error) {
 	var w errorJSON
-	if err := decodeObject(data, &w, "error"); err != nil {
+	if err := Decode(data, &w, "error"); err != nil {
 		return nil, err
 	}
 	if w.Code == nil && w.Msg == "" {

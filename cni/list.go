@@ -56,7 +56,7 @@ type listJSON struct {
 // if none of its versions is supported.
 func ParseList(data []byte) (*List, error) {
 	var w listJSON
-	if err := decodeObject(data, &w, "network configuration"); err != nil {
+	if err := Decode(data, &w, "network configuration"); err != nil {
 		return nil, err
 	}
 	if w.Plugins == nil && w.Type != nil {

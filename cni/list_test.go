@@ -91,7 +91,7 @@ func TestParseBadList(t *testing.T) {
 		`{"plugins":[{"type":"x"}]}`: {CodeInvalidConfig, "network name is missing"},
 		`{"type":"x"}`:               {CodeInvalidConfig, "network name is missing"},
 		`{"name":"../n","plugins":[{"type":"x"}]}`: {CodeInvalidConfig, "invalid network name"},
-		`{"name":7}`:                                                  {CodeDecode, "name: unexpected number"},
+		`{"name":7}`:                                                  {CodeDecode, "name has to be a string, not a number"},
 		`{"name":"n","plugins":[]}`:                                   {CodeInvalidConfig, `network "n": plugins is empty`},
 		`{"name":"n","plugins":null}`:                                 {CodeDecode, `plugins is not a list`},
 		`{"name":"n","plugins":{"type":"x"}}`:                         {CodeDecode, `plugins is not a list`},
@@ -100,13 +100,13 @@ func TestParseBadList(t *testing.T) {
 		`{"name":"n","plugins":[{"type":"a/b"}]}`:                     {CodeInvalidConfig, `plugins[0]: invalid type "a/b"`},
 		`{"name":"n","type":""}`:                                      {CodeInvalidConfig, `network "n": type is missing`},
 		`{"name":"n","type":null}`:                                    {CodeInvalidConfig, `network "n": type is missing`},
-		`{"name":"n","type":["x"]}`:                                   {CodeDecode, `type: unexpected array`},
+		`{"name":"n","type":["x"]}`:                                   {CodeDecode, `type has to be a string, not a list`},
 		`{"name":"n","loadOnlyInlinedPlugins":true}`:                  {CodeInvalidConfig, `plugins is missing`},
 		`{"name":"n","disableCheck":1,"plugins":[{"type":"x"}]}`:      {CodeDecode, `disableCheck: 1 is neither`},
 		`{"name":"n","disableGC":"yes","plugins":[{"type":"x"}]}`:     {CodeDecode, `disableGC: "yes" is neither`},
 		`{"name":"n","disableGC":null,"plugins":[{"type":"x"}]}`:      {CodeDecode, `disableGC: null is neither`},
-		`{"name":"n","cniVersions":"1.0.0","plugins":[{"type":"x"}]}`: {CodeDecode, `cniVersions: unexpected string`},
-		`{"name":"n","cniVersions":[1],"plugins":[{"type":"x"}]}`:     {CodeDecode, `cniVersions: unexpected number`},
+		`{"name":"n","cniVersions":"1.0.0","plugins":[{"type":"x"}]}`: {CodeDecode, `cniVersions has to be a list, not a string`},
+		`{"name":"n","cniVersions":[1],"plugins":[{"type":"x"}]}`:     {CodeDecode, `each of cniVersions has to be a string, not a number`},
 	} {
 		l, err := ParseList([]byte(data))
 		if l != nil || err == nil || AsError(err).Code != want.code || !strings.Contains(err.Error(), want.text) {

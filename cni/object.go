@@ -19,7 +19,7 @@ type member struct {
 
 // parseObject takes the JSON object in data apart, called what in errors.
 func parseObject(data []byte, what string) (object, error) {
-	if err := decodeObject(data, new(struct{}), what); err != nil {
+	if err := Decode(data, new(struct{}), what); err != nil {
 		return nil, err
 	}
 	// From here on the syntax is known to be right.

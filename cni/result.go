@@ -46,7 +46,7 @@ func DecodeResult(data []byte, assume Version) (*Result, error) {
 	var probe struct {
 		CNIVersion Version `json:"cniVersion"`
 	}
-	if err := decodeObject(data, &probe, "result"); err != nil {
+	if err := Decode(data, &probe, "result"); err != nil {
 		return nil, err
 	}
 	if probe.CNIVersion == "" {
@@ -68,7 +68,7 @@ func DecodeResult(data []byte, assume Version) (*Result, error) {
 	default:
 		w = new(resultV01)
 	}
-	if err := decodeObject(data, w, "result"); err != nil {
+	if err := Decode(data, w, "result"); err != nil {
 		return nil, err
 	}
 	r, err := w.result(v)

@@ -25,7 +25,7 @@ func EncodeVersions(asked Version, supported []Version) []byte {
 // 0.2.0. Any other answer without versions is a CodeDecode error.
 func DecodeVersions(data []byte) ([]Version, error) {
 	var w versionsJSON
-	if err := decodeObject(data, &w, "version information"); err != nil {
+	if err := Decode(data, &w, "version information"); err != nil {
 		return nil, err
 	}
 	switch {

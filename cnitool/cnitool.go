@@ -237,7 +237,7 @@ func (t *tool) attachment(netns string) (runtime.Attachment, error) {
 	}
 	if s := t.env("CAP_ARGS"); s != "" {
 		if err := json.Unmarshal([]byte(s), &a.CapabilityArgs); err != nil {
-			return a, fmt.Errorf("CAP_ARGS %q: %w", s, err)
+			return a, fmt.Errorf(`CAP_ARGS %q is no JSON object, such as {"mac":"c2:11:22:33:44:55"}`, s)
 		}
 	}
 	if s := t.env("CNI_ARGS"); s != "" {

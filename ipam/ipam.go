@@ -19,23 +19,13 @@ func Invalid(key, hint, format string, a ...any) error {
 	return cni.Errorf(cni.CodeInvalidConfig, "%s: %w", key, fmt.Errorf(format, a...)).WithDetails(hint)
 }
 
-// Decode decodes a part of a configuration, whose path is key, into a struct.
-// An absent or null part leaves it as it is.
+// Decode decodes a part of a configuration, whose path is key, into a struct, as
+// cni.Decode does. An absent or null part leaves it as it is.
 func Decode(raw json.RawMessage, into any, key string) error {
-	if len(raw) == 0 {
+	if len(raw) == 0 || string(raw) == "null" {
 		return nil
 	}
-	err := json.Unmarshal(raw, into)
-	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		if wrong.Field != "" {
-			key += "." + wrong.Field
-		}
-		return Invalid(key, "", "unexpected %s", wrong.Value)
-	}
-	if err != nil {
-		return cni.Errorf(cni.CodeDecode, "decode %s: %w", key, err)
-	}
-	return nil
+	return cni.Decode(raw, into, key)
 }
 
 // Routed is the part of a section "ipam" that has the routes, which

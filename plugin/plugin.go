@@ -183,8 +183,8 @@ func (p Plugin) Entry(call *cni.Request, err error) Entry {
 // decode decodes a plugin's own keys of a configuration.
 func decode[C any](r *Request) (*C, error) {
 	c := new(C)
-	if err := json.Unmarshal(r.Config.Raw, c); err != nil {
-		return nil, cni.Errorf(cni.CodeDecode, "decode configuration: %w", err)
+	if err := cni.Decode(r.Config.Raw, c, "configuration"); err != nil {
+		return nil, err
 	}
 	return c, nil
 }

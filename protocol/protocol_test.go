@@ -139,7 +139,7 @@ func TestRefused(t *testing.T) {
 		"name's type":          {env("ADD"), `{"cniVersion":"1.0.0","name":7}`, 6, nil},
 		"version's type":       {env("ADD"), `{"cniVersion":1,"name":"net"}`, 6, nil},
 		"no name":              {env("ADD"), `{"cniVersion":"1.0.0"}`, 7, []string{"name"}},
-		"null":                 {env("ADD"), `null`, 7, []string{"name"}},
+		"null":                 {env("ADD"), `null`, 6, []string{"not a JSON object"}},
 		"invalid name":         {env("ADD"), `{"cniVersion":"1.0.0","name":"a/b"}`, 7, []string{"a/b"}},
 		"future version":       {env("ADD"), `{"cniVersion":"9.9.9","name":"net"}`, 1, []string{"9.9.9", "1.1.0"}},
 		"no version at all":    {env("ADD"), `{"cniVersion":"x","name":"net"}`, 1, []string{"x"}},

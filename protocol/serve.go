@@ -2,9 +2,7 @@ package protocol
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -215,12 +213,8 @@ func (c *call) configure() error {
 		CNIVersion string `json:"cniVersion"`
 		Name       string `json:"name"`
 	}
-	err := json.Unmarshal(c.req.Config, &conf)
-	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		err = fmt.Errorf("unexpected %s for %s", wrong.Value, cmp.Or(wrong.Field, "the object"))
-	}
-	if err != nil {
-		return cni.Errorf(cni.CodeDecode, "decode network configuration: %w", err)
+	if err := cni.Decode(c.req.Config, &conf, "network configuration"); err != nil {
+		return err
 	}
 	versions := c.handler.Versions()
 	version := cni.Version(conf.CNIVersion)

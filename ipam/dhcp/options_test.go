@@ -147,12 +147,13 @@ func TestRefused(t *testing.T) {
 		{`"priority":-1`, `ipam\.priority: -1 is negative`},
 		{`"ipv4":false`, `neither family`},
 		{`"mac":"01:00:00:00:00:01"`, `ipam\.mac`},
-		{`"provide":{}`, `ipam\.provide: unexpected object`},
+		{`"provide":{}`, `decode ipam: provide has to be a list, not an object`},
+		{`"provide":[{"option":[]}]`, `decode ipam: provide.option has to be a string, not a list`},
 	} {
 		a := l.attach(t, d, c.ipam)
 		before := host.Snapshot(t)
 		_, failure := a.call(t, "ADD", a.config)
-		if failure == nil || failure.Code != cni.CodeInvalidConfig {
+		if failure == nil || failure.Code != cni.CodeInvalidConfig && failure.Code != cni.CodeDecode {
 			t.Errorf("%s: %v", c.ipam, failure)
 			continue
 		}

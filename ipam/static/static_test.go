@@ -67,9 +67,9 @@ func TestAdd(t *testing.T) {
 
 		{"1.0.0", "", `"addresses":[{"address":"10.0.0.5"}]`, none, `7: ipam.addresses[0].address: "10.0.0.5" is not an address in CIDR notation`},
 		{"1.0.0", "", `"addresses":[{"address":"10.0.0.5/24"},{}]`, none, `7: ipam.addresses[1].address: missing`},
-		{"1.0.0", "", `"addresses":{}`, none, `7: ipam.addresses: unexpected object`},
+		{"1.0.0", "", `"addresses":{}`, none, `6: decode ipam: addresses has to be a list, not an object`},
 		{"1.0.0", "", `"addresses":[{"address":"10.0.0.5/24","gateway":"x"}]`, none, `7: ipam.addresses[0].gateway: "x" is not an IP address`},
-		{"1.0.0", "", `"dns":[]`, none, `7: ipam.dns: unexpected array`},
+		{"1.0.0", "", `"dns":[]`, none, `6: decode ipam: dns has to be an object, not a list`},
 		{"1.0.0", "", `"routes":[{"dst":"x"}]`, none, `7: ipam.routes[0]: dst: "x" is not`},
 		{"0.2.0", "", `"addresses":[{"address":"10.0.0.5/24"},{"address":"10.1.0.5/24"}]`, none, `7: ipam.addresses: more than one address of a family in cniVersion 0.2.0`},
 		{"1.0.0", "IP=10.0.0.9", one, none, `4: CNI_ARGS: IP: "10.0.0.9" is not an address in CIDR notation`},

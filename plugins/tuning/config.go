@@ -62,6 +62,7 @@ func (s *settings) UnmarshalJSON(data []byte) error {
 		return nil
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
 		return errors.New("sysctl is not an object")
 	}
@@ -72,8 +73,13 @@ func (s *settings) UnmarshalJSON(data []byte) error {
 			return err
 		}
 		x := setting{key: fmt.Sprint(key)}
-		if err := d.Decode(&x.value); err != nil {
-			return fmt.Errorf(`sysctl %s: its value has to be a string, such as "1": %w`, x.key, err)
+		var value any
+		if err := d.Decode(&value); err != nil {
+			return err
+		}
+		var ok bool
+		if x.value, ok = value.(string); !ok {
+			return fmt.Errorf(`sysctl %s: its value has to be a string, such as "1", not %v`, x.key, value)
 		}
 		for _, other := range *s {
 			if other.key == x.key {
