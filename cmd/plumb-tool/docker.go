@@ -73,6 +73,8 @@ func dockerConnectCommand(f *dockerFlags) *cobra.Command {
 		Use:   "connect CONTAINER NETWORK",
 		Short: "Attach a running container to a network, over its restarts too",
 		Args:  cobra.ExactArgs(2),
+
+		ValidArgsFunction: completeNetworks(1, &f.netDir, func(*cni.List) bool { return true }),
 		RunE: func(c *cobra.Command, args []string) error {
 			var err error
 			w.Network = args[1]
@@ -106,6 +108,8 @@ func dockerDisconnectCommand(f *dockerFlags) *cobra.Command {
 		Long: `Takes a container out of a network. A container whose label names the network is on it again from its
 next start on.`,
 		Args: cobra.ExactArgs(2),
+
+		ValidArgsFunction: completeNetworks(1, &f.netDir, func(*cni.List) bool { return true }),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, stop := protocol.Signals(c.Context())
 			defer stop()

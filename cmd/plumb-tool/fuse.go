@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,9 +44,15 @@ func fuseCommand() *cobra.Command {
 			return rewriteFile(path, rewrite, c.OutOrStdout())
 		},
 	}
+	c.ValidArgsFunction = completeNetworks(0, &netDir, func(l *cni.List) bool { return isFused(l) == undo })
 	c.Flags().BoolVar(&undo, "undo", false, "have each plugin called by itself again")
 	c.Flags().StringVar(&netDir, "netdir", defaultNetDir, "where network configurations are")
 	return c
+}
+
+// isFused reports whether a list has plugins that are called in one process.
+func isFused(l *cni.List) bool {
+	return slices.ContainsFunc(l.Plugins, func(p *cni.Config) bool { return p.Type == fused.Name })
 }
 
 // configurationFile returns the file that an argument means: itself, or the one

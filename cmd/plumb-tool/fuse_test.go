@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -74,6 +75,31 @@ func (f *fusing) attachment(ns string) runtime.Attachment {
 		"bandwidth":    map[string]any{"ingressRate": 100_000_000, "egressRate": 100_000_000},
 		"mac":          "02:00:00:00:00:98",
 	}}
+}
+
+// TestFuseCompletion completes names of networks that can be fused, or that are.
+func TestFuseCompletion(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"one", "two", "bad"} {
+		text := fmt.Sprintf(`{"cniVersion":"1.1.0","name":%q,"plugins":[{"type":"ptp"}]}`, name)
+		if err := os.WriteFile(filepath.Join(dir, name+".conflist"), []byte(strings.Replace(text, "bad", "", 1)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plumb := filepath.Join(host.Bin(t), "plumb")
+	host.Run(t, plumb, "fuse", "two", "--netdir", dir)
+	for args, want := range map[string]string{
+		"fuse --netdir " + dir + " ":             "one\n:0\n",
+		"fuse --undo --netdir " + dir + " ":      "two\n:0\n",
+		"fuse --netdir /nosuch ":                 ":0\n",
+		"fuse --netdir " + dir + " one ":         ":4\n",
+		"docker --netdir " + dir + " connect c ": "one\ntwo\n:0\n",
+	} {
+		cmd := exec.Command(plumb, append([]string{"__complete"}, strings.Split(args, " ")...)...)
+		if out, err := cmd.Output(); err != nil || string(out) != want {
+			t.Errorf("%s: %q, %v; want %q", args, out, err, want)
+		}
+	}
 }
 
 // TestFuse compares what a list makes with what it makes in one process, and

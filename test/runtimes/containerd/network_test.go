@@ -124,9 +124,10 @@ func addressed(t *testing.T, p *pod) {
 	t.Helper()
 	var there []string
 	for _, a := range host.Addrs(t, p.ns) {
-		if a.Scope == "global" {
-			there = append(there, a.Prefix.Addr().String())
+		if a.Scope != "global" {
+			continue
 		}
+		there = append(there, a.Prefix.Addr().String())
 		if a.Tentative {
 			t.Errorf("pod %s can't use %s yet", p.config.Metadata.Name, a.Prefix)
 		}
