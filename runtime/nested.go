@@ -3,9 +3,6 @@ package runtime
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"slices"
 
 	"github.com/plumb-cni/plumb/cni"
 )
@@ -36,124 +33,47 @@ func (r *Runtime) Nested(ctx context.Context, call *cni.Request) (*cni.Result, e
 	if list.Single || len(list.Plugins) == 0 {
 		return nil, cni.Errorf(cni.CodeInvalidConfig, "network %q: no plugins within the plugin", list.Name)
 	}
-	n := &nested{Runtime: r, call: call, outer: outer, list: list}
+	c := &calls{Runtime: r, list: list, args: call.Args, override: call.NetNSOverride, undo: true,
+		attachment: Attachment{ContainerID: call.ContainerID, NetNS: call.NetNS, IfName: call.IfName}}
 	if outer.RuntimeConfig != nil {
-		if err := json.Unmarshal(outer.RuntimeConfig, &n.offered); err != nil {
+		if err := json.Unmarshal(outer.RuntimeConfig, &c.attachment.CapabilityArgs); err != nil {
 			return nil, cni.Errorf(cni.CodeDecode, "network %q: decode runtimeConfig: %w", list.Name, err)
+		}
+	}
+	for i, plugin := range list.Plugins {
+		list.Plugins[i] = withArgs(plugin, outer.Args)
+	}
+	var prev json.RawMessage
+	if outer.PrevResult != nil {
+		if prev, err = outer.PrevResult.Encode(list.CNIVersion); err != nil {
+			return nil, cni.Errorf(cni.CodeDecode, "network %q: prevResult: %w", list.Name, err)
 		}
 	}
 	switch call.Verb {
 	case cni.VerbAdd:
-		return n.add(ctx)
+		return c.add(ctx, prev)
 	case cni.VerbCheck:
-		return nil, n.check(ctx)
+		return nil, c.check(ctx, prev)
 	case cni.VerbDel:
-		return nil, n.del(ctx, list.Plugins, outer.PrevResult)
+		return nil, c.del(ctx, list.Plugins, prev)
 	case cni.VerbGC:
-		return nil, n.gc(ctx)
+		return nil, r.collect(ctx, list, outer.Valid, outer.HasValid)
 	case cni.VerbStatus:
-		return nil, n.status(ctx)
+		return nil, r.status(ctx, list)
 	}
 	return nil, cni.Errorf(cni.CodeInvalidEnvironment, "unknown CNI_COMMAND %q", call.Verb)
 }
 
-// nested is one call to a list within a plugin.
-type nested struct {
-	*Runtime
-	call    *cni.Request
-	outer   *cni.Config
-	list    *cni.List
-	offered map[string]any // capability arguments
-}
-
-// invokeOne calls one plugin about the attachment of the call.
-func (n *nested) invokeOne(ctx context.Context, verb cni.Verb, plugin *cni.Config, prev *cni.Result) (*cni.Result, error) {
-	a := Attachment{ContainerID: n.call.ContainerID, NetNS: n.call.NetNS, IfName: n.call.IfName, CapabilityArgs: n.offered}
-	var encoded json.RawMessage
-	if prev != nil {
-		var err error
-		if encoded, err = prev.Encode(n.list.CNIVersion); err != nil {
-			return nil, n.failed(n.list, plugin, n.call, fmt.Errorf("invalid result: %w", err))
-		}
-	}
-	req, err := n.request(verb, n.list, n.withArgs(plugin), a, n.call.Args, encoded)
-	if err != nil {
-		return nil, err
-	}
-	req.NetNSOverride = n.call.NetNSOverride
-	return n.invoke(ctx, n.list, plugin, req)
-}
-
 // withArgs returns a plugin's configuration with the key args of the call.
-func (n *nested) withArgs(plugin *cni.Config) *cni.Config {
-	if n.outer.Args == nil || plugin.Args != nil {
+func withArgs(plugin *cni.Config, args json.RawMessage) *cni.Config {
+	if args == nil || plugin.Args != nil {
 		return plugin
 	}
-	raw, err := cni.Derive(plugin.Raw, map[string]any{"args": n.outer.Args})
+	raw, err := cni.Derive(plugin.Raw, map[string]any{"args": args})
 	if err != nil {
 		return plugin // which will be refused for what it is
 	}
 	with := *plugin
 	with.Raw = raw
 	return &with
-}
-
-func (n *nested) add(ctx context.Context) (*cni.Result, error) {
-	result := n.outer.PrevResult
-	for i, plugin := range n.list.Plugins {
-		next, err := n.invokeOne(ctx, cni.VerbAdd, plugin, result)
-		if err == nil && next == nil {
-			err = n.failed(n.list, plugin, n.call, errors.New("no result"))
-		}
-		if err != nil {
-			return nil, errors.Join(err, n.del(context.WithoutCancel(ctx), n.list.Plugins[:i], result))
-		}
-		result = next
-	}
-	return result, nil
-}
-
-func (n *nested) check(ctx context.Context) error {
-	for _, plugin := range n.list.Plugins {
-		if _, err := n.invokeOne(ctx, cni.VerbCheck, plugin, n.outer.PrevResult); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// del calls every one of some plugins, also when another fails.
-func (n *nested) del(ctx context.Context, plugins []*cni.Config, prev *cni.Result) error {
-	wait := func() error { return nil }
-	if c, ok := n.invoker().(Chainer); ok {
-		ctx, wait = c.Chain(ctx)
-	}
-	var errs []error
-	for _, plugin := range slices.Backward(plugins) {
-		_, err := n.invokeOne(ctx, cni.VerbDel, plugin, prev)
-		errs = append(errs, err)
-	}
-	return errors.Join(append(errs, wait())...)
-}
-
-func (n *nested) gc(ctx context.Context) error {
-	extra := map[string]any{}
-	if n.outer.HasValid {
-		valid := append([]cni.Attachment{}, n.outer.Valid...) // encoded as a list, be it empty
-		extra[keyValidAttachments], extra[keyAttachments] = valid, valid
-	}
-	var errs []error
-	for _, plugin := range n.list.Plugins {
-		errs = append(errs, n.network(ctx, cni.VerbGC, n.list, plugin, extra))
-	}
-	return errors.Join(errs...)
-}
-
-func (n *nested) status(ctx context.Context) error {
-	for _, plugin := range n.list.Plugins {
-		if err := n.network(ctx, cni.VerbStatus, n.list, plugin, nil); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -82,25 +82,10 @@ func (r *Runtime) Add(ctx context.Context, list *cni.List, a Attachment) (*cni.R
 	if err != nil {
 		return nil, fmt.Errorf("add to network %q: %w", list.Name, err)
 	}
-	var (
-		result *cni.Result
-		prev   json.RawMessage
-	)
-	for _, plugin := range list.Plugins {
-		req, err := r.request(cni.VerbAdd, list, plugin, a, args, prev)
-		if err != nil {
-			return nil, err
-		}
-		if result, err = r.invoke(ctx, list, plugin, req); err != nil {
-			return nil, err
-		}
-		if result == nil {
-			return nil, r.failed(list, plugin, req, errors.New("no result"))
-		}
-		// What the next plugin is sent, and what cannot be sent is invalid.
-		if prev, err = result.Encode(list.CNIVersion); err != nil {
-			return nil, r.failed(list, plugin, req, fmt.Errorf("invalid result: %w", err))
-		}
+	c := &calls{Runtime: r, list: list, attachment: a, args: args}
+	result, err := c.add(ctx, nil)
+	if err != nil {
+		return nil, err
 	}
 	cached := &CachedAttachment{Network: list.Name, Attachment: a, Config: list.Raw, Result: result}
 	if err := r.cache().write(cached, list.CNIVersion); err != nil {
@@ -138,16 +123,8 @@ func (r *Runtime) Check(ctx context.Context, list *cni.List, a Attachment) error
 	if err != nil {
 		return fmt.Errorf("check network %q: %w", list.Name, err)
 	}
-	for _, plugin := range list.Plugins {
-		req, err := r.request(cni.VerbCheck, list, plugin, a, args, prev)
-		if err != nil {
-			return err
-		}
-		if _, err := r.invoke(ctx, list, plugin, req); err != nil {
-			return err
-		}
-	}
-	return nil
+	c := &calls{Runtime: r, list: list, attachment: a, args: args}
+	return c.check(ctx, prev)
 }
 
 // Del calls every plugin of the list with DEL, the last first, and removes the
@@ -180,30 +157,9 @@ func (r *Runtime) del(ctx context.Context, list *cni.List, a Attachment, found l
 	if err != nil { // from the cache: what the caller gave has been validated
 		r.warn(&CacheError{found.attachment.path, err})
 	}
-	wait := func() error { return nil }
-	if c, ok := r.invoker().(Chainer); ok {
-		ctx, wait = c.Chain(ctx)
-	}
-	var errs []error
-	for i, plugin := range slices.Backward(list.Plugins) {
-		if ctx.Err() != nil {
-			errs = append(errs, fmt.Errorf("delete from network %q, container %q, interface %q: DEL of %s not called: %w",
-				list.Name, a.ContainerID, a.IfName, types(list.Plugins[:i+1]), context.Cause(ctx)))
-			break
-		}
-		req, err := r.request(cni.VerbDel, list, plugin, a, args, prev)
-		if err == nil {
-			_, err = r.invoke(ctx, list, plugin, req)
-		}
-		if err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if err := wait(); err != nil {
-		errs = append(errs, err)
-	}
-	if len(errs) > 0 {
-		return errors.Join(errs...)
+	c := &calls{Runtime: r, list: list, attachment: a, args: args}
+	if err := c.del(ctx, list.Plugins, prev); err != nil {
+		return err
 	}
 	if err := r.cache().remove(found.remove); err != nil {
 		return fmt.Errorf("delete from network %q: %w", list.Name, err)
@@ -224,9 +180,9 @@ func (r *Runtime) GC(ctx context.Context, list *cni.List, args *GCArgs) error {
 	if err := cni.ValidateName(list.Name); err != nil {
 		return fmt.Errorf("collect network: %w", err)
 	}
-	valid := []cni.Attachment{}
+	var valid []cni.Attachment
 	if args != nil {
-		valid = append(valid, args.Valid...)
+		valid = args.Valid
 	}
 	keep := make(map[cni.Attachment]bool, len(valid))
 	for _, v := range valid {
@@ -259,15 +215,7 @@ func (r *Runtime) GC(ctx context.Context, list *cni.List, args *GCArgs) error {
 		}
 	}
 	if list.CNIVersion.AtLeast(cni.V110) {
-		extra := map[string]any{}
-		if args != nil {
-			extra[keyValidAttachments], extra[keyAttachments] = valid, valid
-		}
-		for _, plugin := range list.Plugins {
-			if err := r.network(ctx, cni.VerbGC, list, plugin, extra); err != nil {
-				errs = append(errs, err)
-			}
-		}
+		errs = append(errs, r.collect(ctx, list, valid, args != nil))
 	}
 	return errors.Join(errs...)
 }
@@ -279,12 +227,7 @@ func (r *Runtime) Status(ctx context.Context, list *cni.List) error {
 	if !list.CNIVersion.AtLeast(cni.V110) {
 		return nil
 	}
-	for _, plugin := range list.Plugins {
-		if err := r.network(ctx, cni.VerbStatus, list, plugin, nil); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.status(ctx, list)
 }
 
 // Version returns the versions of the protocol that a plugin supports.
