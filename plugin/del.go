@@ -38,13 +38,22 @@ func (d *Def[C]) del(ctx context.Context, s *session) error {
 	var computed []state.Object
 	if d.Footprint != nil {
 		for _, key := range d.Footprint(c, s.Request, distinct(slices.Concat(held, s.previousAddresses()))) {
-			if !slices.ContainsFunc(objects, func(o state.Object) bool { return o.Key == key }) {
+			if !slices.ContainsFunc(objects, func(o state.Object) bool { return o.Key == key || d.covers(o.Key, key) }) {
 				computed = append(computed, state.Object{Key: key})
 			}
 		}
 	}
 	// Removal goes backward: what is recorded first.
 	return errors.Join(unread, d.remove(ctx, s, k, append(computed, objects...), held))
+}
+
+// covers tells whether the removal of an object that is recorded does what that of
+// one that was computed would do.
+func (d *Def[C]) covers(recorded, computed state.Key) bool {
+	return recorded.Kind == computed.Kind && slices.ContainsFunc(d.Kinds, func(k state.Kind) bool {
+		c, ok := k.(state.Coverer)
+		return ok && k.Kind() == computed.Kind && c.Covers(recorded, computed)
+	})
 }
 
 // held returns the addresses that are known to be the attachment's: by its

@@ -165,6 +165,16 @@ type Kind interface {
 	Garbage(ctx context.Context, r Reader, network string, valid []Owner) ([]Found, error)
 }
 
+// A Coverer is a kind whose keys may be less exact where they are computed than
+// where they are recorded, which makes their removal slower.
+type Coverer interface {
+	Kind
+
+	// Covers tells whether the removal of what is recorded does all that the
+	// removal of what was computed would.
+	Covers(recorded, computed Key) bool
+}
+
 // Found is an object that carries an owner's tag.
 type Found struct {
 	Key   Key

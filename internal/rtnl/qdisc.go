@@ -2,8 +2,10 @@ package rtnl
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -94,11 +96,18 @@ func (c *Conn) AddQdiscs(qdiscs ...Qdisc) error {
 		requests = append(requests, request(unix.RTM_NEWQDISC, q.Index, q.Parent, q.Handle, 0, str(nl.TCA_KIND, q.Kind), q.options()))
 	}
 	i, err := c.all(requests)
+	if errors.Is(err, unix.ENOENT) {
+		c.lacks = append(c.lacks, qdiscs[i].Kind)
+	}
 	if err != nil {
 		return fmt.Errorf("add %s to link %d: %w", qdiscs[i].Kind, qdiscs[i].Index, err)
 	}
 	return nil
 }
+
+// Lacks tells whether the kernel has been found to have no queueing discipline of
+// a kind. To ask it again may make it look for a module.
+func (c *Conn) Lacks(kind string) bool { return slices.Contains(c.lacks, kind) }
 
 // options returns what belongs to the kind.
 func (q Qdisc) options() *nl.RtAttr {

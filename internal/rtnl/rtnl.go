@@ -88,6 +88,7 @@ type Reader interface {
 type Conn struct {
 	socket *socket
 	known  map[string]*Link // by name, as last seen
+	lacks  []string         // kinds of queueing disciplines, see Lacks
 }
 
 var _ Reader = (*Conn)(nil)
@@ -107,9 +108,12 @@ func (c *Conn) Close() error { return c.socket.close() }
 // Failed reports whether the socket itself has failed and is of no more use.
 func (c *Conn) Failed() bool { return c.socket.failed }
 
-// Forget drops what is known of links, which others may change before the
-// connection is used again.
-func (c *Conn) Forget() { clear(c.known) }
+// Forget drops what is known of links and of the kernel, which others may change
+// before the connection is used again.
+func (c *Conn) Forget() {
+	clear(c.known)
+	c.lacks = nil
+}
 
 // Cookie returns the number that the kernel has given the namespace and gives
 // to no other one, or 0 if it gives none: Linux has since 5.14.

@@ -169,15 +169,14 @@ func observe(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	if c.limits().EgressRate == 0 {
 		return nil
 	}
-	p, err := locate(r, result, rd)
-	if err != nil || !p.host {
-		return err
-	}
 	conn, err := rd.Route(state.Host)
 	if err != nil {
 		return err
 	}
-	ifb, err := conn.Known(p.ifb)
+	ifb, err := conn.Known(ifbName(r))
+	if errors.Is(err, rtnl.ErrNotFound) {
+		return nil // it is in the container
+	}
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 // reference's.
 type Kind struct{}
 
-var _ state.Kind = Kind{}
+var _ state.Coverer = Kind{}
 
 // Kind returns "portmap".
 func (Kind) Kind() string { return kindName }
@@ -55,6 +55,14 @@ func (Kind) Remove(ctx context.Context, k *state.Kernel, obj state.Object, o sta
 		return flow.Answerer.Addr() == f.to.Addr()
 	})
 	return errors.Join(append(errs, err)...)
+}
+
+// Covers tells whether a recorded key names the ports of an owner, of whom a
+// computed one names none: to remove that, everybody's are looked through.
+func (Kind) Covers(recorded, computed state.Key) bool {
+	known, err1 := parseKey(recorded.Name)
+	wanted, err2 := parseKey(computed.Name)
+	return err1 == nil && err2 == nil && known.tag == wanted.tag && known.claims != nil && wanted.claims == nil
 }
 
 // removeForeign removes what an owner has of the reference's and of iptables'

@@ -106,10 +106,14 @@ func (l Limit) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = l.add(conn, link, fairMajor)
+	major := uint16(fairMajor)
+	if conn.Lacks(fairQueue) {
+		major = plainMajor
+	}
+	err = l.add(conn, link, major)
 	if errors.Is(err, rtnl.ErrExists) {
 		if err = remove(conn, link.Index, rtnl.QRoot); err == nil {
-			err = l.add(conn, link, fairMajor)
+			err = l.add(conn, link, major)
 		}
 	}
 	undo := func(context.Context) error { return remove(conn, link.Index, rtnl.QRoot) }
@@ -134,8 +138,11 @@ func remove(conn *rtnl.Conn, index int, parent rtnl.QHandle) error {
 	return err
 }
 
+// fairQueue is the kind of the queue inside.
+const fairQueue = "fq_codel"
+
 // errNoFairQueue means that the kernel has none.
-var errNoFairQueue = errors.New("the kernel has no fq_codel")
+var errNoFairQueue = errors.New("the kernel has no " + fairQueue)
 
 // add adds all that the limit consists of.
 func (l Limit) add(conn *rtnl.Conn, link *rtnl.Link, major uint16) error {
@@ -151,35 +158,42 @@ func (l Limit) add(conn *rtnl.Conn, link *rtnl.Link, major uint16) error {
 	} else {
 		root.Kind, root.Bucket, root.Limit = "tbf", bucket, l.waiting(burst)
 	}
+	queue := l.queue(link, class)
+	if !l.selective() {
+		return addQdiscs(conn, append([]rtnl.Qdisc{root}, queue...)) // tbf has a queue of its own, as its limit says
+	}
 	if err := conn.AddQdiscs(root); err != nil {
 		return err
 	}
-	if l.selective() {
-		if err := conn.AddClass(rtnl.Class{Index: link.Index, Handle: class, Bucket: bucket}); err != nil {
-			return err
-		}
-		if filters := l.filters(link.Index, major); len(filters) > 0 {
-			if err := conn.AddFilters(filters...); err != nil {
-				return err
-			}
-		}
-	}
-	return l.addQueue(conn, link, class, burst)
-}
-
-// addQueue adds what the packets wait in.
-func (l Limit) addQueue(conn *rtnl.Conn, link *rtnl.Link, class rtnl.QHandle, burst uint64) error {
-	if class.Major() == fairMajor {
-		err := conn.AddQdiscs(rtnl.Qdisc{Index: link.Index, Parent: class, Kind: "fq_codel", Target: l.target(link.MTU)})
-		if errors.Is(err, rtnl.ErrNotFound) {
-			return fmt.Errorf("%w: %w", errNoFairQueue, err)
-		}
+	if err := conn.AddClass(rtnl.Class{Index: link.Index, Handle: class, Bucket: bucket}); err != nil {
 		return err
 	}
-	if !l.selective() {
-		return nil // tbf has made one, as its limit says
+	if filters := l.filters(link.Index, major); len(filters) > 0 {
+		if err := conn.AddFilters(filters...); err != nil {
+			return err
+		}
 	}
-	return conn.AddQdiscs(rtnl.Qdisc{Index: link.Index, Parent: class, Kind: "bfifo", Limit: l.waiting(burst)})
+	if queue == nil {
+		queue = []rtnl.Qdisc{{Index: link.Index, Parent: class, Kind: "bfifo", Limit: l.waiting(burst)}}
+	}
+	return addQdiscs(conn, queue)
+}
+
+// queue is the fair one that packets wait in, if there is to be one.
+func (l Limit) queue(link *rtnl.Link, class rtnl.QHandle) []rtnl.Qdisc {
+	if class.Major() != fairMajor {
+		return nil
+	}
+	return []rtnl.Qdisc{{Index: link.Index, Parent: class, Kind: fairQueue, Target: l.target(link.MTU)}}
+}
+
+// addQdiscs fails with errNoFairQueue if that is what the kernel does not have.
+func addQdiscs(conn *rtnl.Conn, list []rtnl.Qdisc) error {
+	err := conn.AddQdiscs(list...)
+	if errors.Is(err, rtnl.ErrNotFound) && conn.Lacks(fairQueue) {
+		return fmt.Errorf("%w: %w", errNoFairQueue, err)
+	}
+	return err
 }
 
 // Priorities of the filters, one a family.
@@ -334,8 +348,8 @@ func (l Limit) diffQueue(conn rtnl.Reader, index int, major uint16) ([]state.Dri
 	} else if !errors.Is(err, rtnl.ErrNotFound) {
 		return nil, err
 	}
-	if got != "fq_codel" {
-		return []state.Drift{{Key: l.Key(), Field: "queue inside", Want: "fq_codel", Got: got}}, nil
+	if got != fairQueue {
+		return []state.Drift{{Key: l.Key(), Field: "queue inside", Want: fairQueue, Got: got}}, nil
 	}
 	return nil, nil
 }
