@@ -32,7 +32,7 @@ type Machine struct {
 }
 
 // spares is how many sockets of a protocol are kept while nobody uses them.
-const spares = 16
+const spares = 64
 
 // NewMachine returns the machine whose namespace the calling thread is in.
 func NewMachine() (*Machine, error) {

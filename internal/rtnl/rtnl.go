@@ -193,12 +193,13 @@ func flag(on bool) uint8 {
 
 // eachAttr calls f with every attribute of a message after its header.
 func eachAttr(data []byte, f func(kind uint16, value []byte)) error {
-	attrs, err := nl.ParseRouteAttr(data)
-	if err != nil {
-		return err
-	}
-	for _, a := range attrs {
-		f(a.Attr.Type&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), a.Value)
+	for len(data) >= unix.SizeofRtAttr {
+		n, kind := int(binary.NativeEndian.Uint16(data)), binary.NativeEndian.Uint16(data[2:])
+		if n < unix.SizeofRtAttr || n > len(data) {
+			return unix.EINVAL
+		}
+		f(kind&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), data[unix.SizeofRtAttr:n:n])
+		data = data[min((n+3)&^3, len(data)):]
 	}
 	return nil
 }

@@ -24,11 +24,15 @@ type socket struct {
 	failed bool // an answer may be missing, or one too many
 }
 
-// receiveLen is more than the kernel puts into one part of a dump (32 KiB).
-const receiveLen = 64 << 10
+// Sizes of the buffer: at first, for answers about single objects, and for a dump,
+// of which the kernel puts no more into one part than 32 KiB.
+const (
+	answerLen = 4 << 10
+	dumpLen   = 64 << 10
+)
 
 func openSocket(ns *netns.NS) (*socket, error) {
-	s := &socket{fd: -1, buf: make([]byte, receiveLen)}
+	s := &socket{fd: -1, buf: make([]byte, answerLen)}
 	err := ns.Do(func() (err error) {
 		s.fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 		return err
@@ -56,6 +60,9 @@ const interruptions = 20
 // exchange sends a request and returns the bodies of the answers of a type. A
 // failure reported by the kernel is a unix.Errno with the kernel's words.
 func (s *socket) exchange(r *nl.NetlinkRequest, answer uint16) (bodies [][]byte, err error) {
+	if r.Flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP {
+		s.enlarge(dumpLen)
+	}
 	for range interruptions {
 		s.seq++
 		r.Seq = s.seq
@@ -104,12 +111,32 @@ func (s *socket) send(request []byte) error {
 	}
 }
 
+// enlarge makes the buffer hold at least so much.
+func (s *socket) enlarge(n int) {
+	if n > len(s.buf) {
+		s.buf = make([]byte, n)
+	}
+}
+
+// read reads what is next, however long it is.
+func (s *socket) read() (int, error) {
+	if len(s.buf) >= dumpLen {
+		return unix.Read(s.fd, s.buf)
+	}
+	n, _, err := unix.Recvfrom(s.fd, nil, unix.MSG_PEEK|unix.MSG_TRUNC)
+	if err != nil {
+		return 0, err
+	}
+	s.enlarge(n)
+	return unix.Read(s.fd, s.buf)
+}
+
 // receive reads up to the end of the answers to the last request. Whatever was
 // left unread of earlier ones is skipped.
 func (s *socket) receive(answer uint16) (bodies [][]byte, err error) {
 	interrupted := false
 	for {
-		n, err := unix.Read(s.fd, s.buf)
+		n, err := s.read()
 		if err == unix.EINTR {
 			continue
 		}
