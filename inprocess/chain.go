@@ -13,8 +13,10 @@ import (
 type chain struct {
 	invoker *Invoker
 	ctx     context.Context
+	outer   *chain // whose plugin the list is, nil for none
 
 	mu      sync.Mutex
+	turn    bool           // is taken
 	machine *state.Machine // of the first call
 	joint   *state.Joint
 	ended   func() bool // that the context's end need not be looked out for any more
@@ -25,8 +27,25 @@ type chainKey struct{}
 
 // Chain implements runtime.Chainer.
 func (i *Invoker) Chain(ctx context.Context) (context.Context, func() error) {
-	c := &chain{invoker: i, ctx: ctx}
+	outer, _ := ctx.Value(chainKey{}).(*chain)
+	c := &chain{invoker: i, ctx: ctx, outer: outer}
 	return context.WithValue(ctx, chainKey{}, c), c.wait
+}
+
+// takeTurn waits for the turn of the list, which its calls have together. A list
+// that is a plugin of another has that one's, as it would wait for that else.
+func (c *chain) takeTurn(ctx context.Context) error {
+	if c.outer != nil {
+		return c.outer.takeTurn(ctx)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.turn {
+		return nil
+	}
+	err := c.invoker.turns.take(ctx)
+	c.turn = err == nil
+	return err
 }
 
 // member returns what makes a call one of the chain, nil for none.
@@ -55,6 +74,9 @@ func (c *chain) add(parked *call) {
 
 // wait waits for the calls that were parked and joins their errors.
 func (c *chain) wait() error {
+	if c.turn {
+		defer c.invoker.turns.giveBack()
+	}
 	if c.joint == nil {
 		return nil
 	}

@@ -17,6 +17,10 @@
 // holds is given back when it ends, if ever. Every call has a goroutine, and a
 // thread that could not return from a container's namespace ends with that.
 //
+// Any number of calls may be made at once. 128 are served at a time, or fewer where
+// the process may have few descriptors; the others wait for their turn, as long as
+// their context lasts.
+//
 // The host's namespace is that of the thread which calls, as it is for a program
 // that the thread executes. The plugins need the privileges of the process:
 // CAP_NET_ADMIN and CAP_SYS_ADMIN, and to write to /run/plumb and /var/lib/cni.

@@ -50,6 +50,7 @@ type Invoker struct {
 	plugins map[string]plugin.Plugin
 	ipam    map[string]plugin.IPAM
 	foreign runtime.Exec // of IPAM plugins
+	turns   turns
 
 	mu       sync.Mutex
 	closed   bool
@@ -74,6 +75,7 @@ func New(o Options) *Invoker {
 		plugins: make(map[string]plugin.Plugin), ipam: make(map[string]plugin.IPAM),
 		// Less patient than its caller, which would give up before.
 		foreign:  runtime.Exec{Env: o.Exec.Env, Stderr: o.Exec.Stderr, Grace: o.Grace / 3},
+		turns:    newTurns(),
 		machines: make(map[netns.ID]*state.Machine),
 	}
 	for _, p := range all.Plugins() {
@@ -166,12 +168,20 @@ func (i *Invoker) Invoke(ctx context.Context, name string, req *cni.Request) (*c
 		c.err = context.Cause(ctx)
 		return nil, c.failure()
 	}
+	chain, _ := ctx.Value(chainKey{}).(*chain)
+	if chain != nil {
+		c.err = chain.takeTurn(ctx)
+	} else if c.err = i.turns.take(ctx); c.err == nil {
+		defer i.turns.giveBack()
+	}
+	if c.err != nil {
+		return nil, c.failure()
+	}
 	machine, err := i.machine()
 	if err != nil {
 		c.err = err
 		return nil, c.failure()
 	}
-	chain, _ := ctx.Value(chainKey{}).(*chain)
 	member := chain.member(machine)
 	go c.serve(ctx, machine, i.host(machine, member))
 	select {
