@@ -202,7 +202,9 @@ func TestRemoveWithoutRecords(t *testing.T) {
 	if mentions(t, "plumb:net/goes/eth0") != 0 || mentions(t, "plumb:net/stays/eth0") == 0 {
 		t.Errorf("it says\n%sand leaves\n%s", out, host.Run(t, "nft", "list ruleset"))
 	}
-	stays.Check(t)
+	if failure := stays.TryCheck(t); failure == nil || failure.Msg != "host record "+state.RecordDir+"/bridge@net@stays@eth0 is missing" {
+		t.Errorf("CHECK of what stays: %v", failure)
+	}
 	host.Run(t, "ip", "link", "del", stays.HostEnd(t))
 	remove(t, "--datadir", dataDir)
 	if n := mentions(t, "plumb"); n != 0 {
@@ -309,6 +311,43 @@ func TestRemoveAfterTheLast(t *testing.T) {
 			}
 			if again := remove(t); strings.Contains(again, "table") {
 				t.Errorf("remove again says\n%s", again)
+			}
+		})
+	}
+}
+
+// TestRemoveForwarding sweeps what the reference's DEL leaves in the filter tables where the host drops what it forwards: of the iptables
+// that it uses too the rules for published ports, and all rules of the other one.
+func TestRemoveForwarding(t *testing.T) {
+	reference := host.Reference(t)
+	for variant, left := range map[string]string{"nft": "--ctstate DNAT", "legacy": "10.99.0.2/32"} {
+		t.Run(variant, func(t *testing.T) {
+			tools := []string{"iptables-" + variant, "ip6tables-" + variant}
+			rules := func() (all string) {
+				for _, tool := range tools {
+					all += host.Run(t, tool+"-save", "-t", "filter")
+				}
+				return all
+			}
+			for _, tool := range tools {
+				host.Run(t, tool, "-P", "FORWARD", "DROP")
+				t.Cleanup(func() { host.Run(t, "sh", "-ec", tool+" -P FORWARD ACCEPT; "+tool+" -F; "+tool+" -X") })
+			}
+			config, _ := bridged(t)
+			a := attach.New(t, config, "published")
+			t.Cleanup(func() { host.Run(t, "ip", "link", "del", "br99") })
+			a.Add(t)
+			b := a.Then(t, `{"cniVersion":"1.1.0","name":"net","type":"firewall","backend":"iptables"}`)
+			b.Add(t)
+			a.Bin, b.Bin = reference, reference
+			b.Del(t)
+			a.Del(t)
+			if !strings.Contains(rules(), left) {
+				t.Fatalf("the reference's DEL leaves nothing, so nothing is tried here:\n%s", rules())
+			}
+			remove(t, t.TempDir())
+			if got := rules(); strings.Contains(got, left) {
+				t.Errorf("left is\n%s", got)
 			}
 		})
 	}

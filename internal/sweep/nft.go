@@ -19,6 +19,10 @@ func (s *Sweep) sweepNFT(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	err = firewall.DeleteOwnLegacy(ctx, s.kernel, s.dead)
+	if err != nil && !errors.Is(err, nftconn.ErrUnsupported) {
+		return err
+	}
 	var done []string
 	err = nftconn.Retry(ctx, func() error {
 		w := whole{dead: s.dead, ours: len(s.live) == 0}
@@ -27,7 +31,7 @@ func (s *Sweep) sweepNFT(ctx context.Context) error {
 		}
 		var tx nftconn.Tx
 		tx.Guard(w.gen)
-		if err := firewall.DeletePublished(ctx, conn, &tx, s.dead); err != nil {
+		if err := firewall.DeleteOwn(ctx, conn, &tx, s.dead); err != nil {
 			return err
 		}
 		done = w.sweep(&tx)

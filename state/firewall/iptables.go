@@ -48,28 +48,53 @@ func publishedRule(a netip.Addr) xtRule {
 	return xtRule{chain: cniForward, dst: a, state: published, to: targetAccept}
 }
 
-// DeletePublished deletes the rules that let published ports through to
-// addresses whose elements carry tags of owners that are gone. Of all rules in
-// CNI-FORWARD these alone are nobody else's: the DEL of another implementation
-// leaves them.
-func DeletePublished(ctx context.Context, r nftconn.Reader, tx *nftconn.Tx, gone func(tag string) bool) error {
+// DeleteOwn adds to a transaction the deletion of rules that let addresses pass
+// whose elements carry tags of owners that are gone, and that the DEL of another
+// implementation leaves: those for published ports, and in tables of the variant
+// that the host has not chosen all, since nobody else writes there for containers.
+func DeleteOwn(ctx context.Context, r nftconn.Reader, tx *nftconn.Tx, gone func(tag string) bool) error {
 	addrs, err := tagged(ctx, r, gone)
 	if err != nil || len(addrs) == 0 {
 		return err
 	}
-	states := stateMatches()
 	for _, f := range nftconn.Families() {
 		all := nftconn.RulesQuery{Table: filterOf(f), Chain: cniForward}
 		if _, err := r.Read(ctx, &all); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		for _, rule := range all.Rules {
-			if x := readXT(rule, states); slices.Contains(addrs, x.dst) && x == publishedRule(x.dst) {
-				tx.DeleteRule(rule)
-			}
+		x := &xtTable{family: f, variant: iptables.NFT, rules: all.Rules}
+		for _, found := range x.own(addrs).remove {
+			tx.DeleteRule(found.rule)
 		}
 	}
 	return nil
+}
+
+// DeleteOwnLegacy deletes such rules from the tables of the legacy iptables. It has
+// to come before the elements go.
+func DeleteOwnLegacy(ctx context.Context, k *state.Kernel, gone func(tag string) bool) error {
+	conn, err := k.NFT()
+	if err != nil {
+		return err
+	}
+	addrs, err := tagged(ctx, conn, gone)
+	if err != nil || len(addrs) == 0 {
+		return err
+	}
+	var errs []error
+	for _, f := range nftconn.Families() {
+		errs = append(errs, changeLegacy(ctx, k, f, func(x *xtTable) xtChange { return x.own(addrs) }))
+	}
+	return errors.Join(errs...)
+}
+
+// own returns the removal of the rules of addresses that are nobody else's.
+func (x *xtTable) own(addrs []netip.Addr) (c xtChange) {
+	all := x.expel(addrs)
+	if chosen(x.family, x.variant) {
+		all.remove = slices.DeleteFunc(all.remove, func(r xtFound) bool { return r.state != published })
+	}
+	return all
 }
 
 // uses tells whether a back end writes into a table of iptables: the back end
