@@ -79,7 +79,7 @@ func (m removal) removeNFT(ctx context.Context, c *nftconn.Conn) (mine []netip.A
 		var tx nftconn.Tx
 		tx.Guard(v.gen) // an address may get a new owner at any time
 		for _, q := range v.elements() {
-			if q.Element != nil && q.Element.Comment == m.tag {
+			if q.Element != nil && (q.Element.Comment == m.tag || q.Element.Comment == "" && ofAny(q.Key, mine)) {
 				tx.DeleteElements(q.Map, q.Key)
 			}
 		}
@@ -156,7 +156,8 @@ func (v *view) unnoted(addrs []netip.Addr) bool {
 func (m removal) others(a netip.Addr, elements []*nftconn.ElementQuery) bool {
 	found := false
 	for _, q := range elements {
-		if q.Element == nil || !slices.Equal(q.Key, a.AsSlice()) {
+		// Without a tag, which somebody has taken away, it is nobody else's.
+		if q.Element == nil || q.Element.Comment == "" || !slices.Equal(q.Key, a.AsSlice()) {
 			continue
 		}
 		if q.Element.Comment == m.tag {
@@ -165,6 +166,11 @@ func (m removal) others(a netip.Addr, elements []*nftconn.ElementQuery) bool {
 		found = true
 	}
 	return found
+}
+
+// ofAny tells whether a key is one of the addresses.
+func ofAny(key []byte, addrs []netip.Addr) bool {
+	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Equal(key, a.AsSlice()) })
 }
 
 // tagged returns the addresses whose elements carry a right tag.

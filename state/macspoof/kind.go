@@ -116,10 +116,11 @@ func lookUp(ctx context.Context, r nftconn.Reader, tag string, c Check) (*tagged
 		return nil, err
 	}
 	found := &tagged{gen: gen}
-	if mine(port, tag) {
+	// Without a tag, which somebody has taken away, they are nobody else's.
+	if mine(port, tag) || mine(port, "") {
 		found.ports = append(found.ports, port.Key)
 	}
-	if mine(pair, tag) {
+	if mine(pair, tag) || mine(pair, "") {
 		found.pairs = append(found.pairs, pair.Key)
 	}
 	if c.MAC == nil && found.ports != nil {

@@ -59,7 +59,7 @@ func (k Kind) Remove(ctx context.Context, kernel *state.Kernel, obj state.Object
 	var errs []error
 	elements, err := readOwned(ctx, conn, tag, addrs, queries...)
 	if err == nil {
-		err = elements.remove(ctx, conn)
+		err = elements.remove(ctx, conn, obj.Recorded)
 	}
 	if !errors.Is(err, nftconn.ErrUnsupported) {
 		errs = append(errs, err)

@@ -3,17 +3,20 @@ package masquerade
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"github.com/plumb-cni/plumb/internal/nftconn"
 )
 
-// An owned is the elements of addresses that carry a tag, or, if addrs is nil,
-// of all addresses whose elements do.
+// An owned is the elements of addresses that carry a tag, or none, which somebody
+// has taken away: nobody else's lacks it. If addrs is nil, it is those of all
+// addresses whose elements carry the tag.
 type owned struct {
 	tag    string
 	addrs  []netip.Addr
 	tables *tables
 	mine   []entry // those of the addresses alone
+	others []entry // those of the addresses that are not mine, or not there
 }
 
 // readOwned looks them up, and answers other queries in the same round trip.
@@ -36,8 +39,10 @@ func readOwned(ctx context.Context, r nftconn.Reader, tag string, addrs []netip.
 	}
 	o := &owned{tag: tag, addrs: addrs, tables: t}
 	for _, q := range t.entries {
-		if q.Element != nil && q.Element.Comment == tag {
-			o.mine = append(o.mine, entry{q.Map, q.Key})
+		if e := (entry{q.Map, q.Key}); q.Element != nil && o.right(q.Element.Comment) {
+			o.mine = append(o.mine, e)
+		} else {
+			o.others = append(o.others, e)
 		}
 	}
 	for _, q := range all {
@@ -50,8 +55,15 @@ func readOwned(ctx context.Context, r nftconn.Reader, tag string, addrs []netip.
 	return o, nil
 }
 
-// remove removes them. Where others change the tables meanwhile it reads again.
-func (o *owned) remove(ctx context.Context, c *nftconn.Conn) error {
+// right tells whether an element with a comment is the owner's.
+func (o *owned) right(comment string) bool {
+	return comment == o.tag || comment == "" && o.addrs != nil
+}
+
+// remove removes them. Where others change the tables meanwhile it reads again. A
+// thorough removal also looks for what addresses have whose first element is not
+// the owner's any more.
+func (o *owned) remove(ctx context.Context, c *nftconn.Conn, thorough bool) error {
 	read := true
 	return nftconn.Retry(ctx, func() (err error) {
 		if !read {
@@ -60,11 +72,15 @@ func (o *owned) remove(ctx context.Context, c *nftconn.Conn) error {
 			}
 		}
 		read = false
-		if o.mine == nil {
+		of := o.mine
+		if thorough {
+			of = slices.Concat(o.mine, o.others)
+		}
+		if of == nil {
 			return nil
 		}
-		more, err := o.tables.pairs(ctx, c, o.mine, func(comment string) bool { return comment == o.tag })
-		if err != nil {
+		more, err := o.tables.pairs(ctx, c, of, o.right)
+		if err != nil || o.mine == nil && more == nil {
 			return err
 		}
 		// Guarded, because an address may get a new owner at any time.
@@ -84,5 +100,5 @@ func removeElements(ctx context.Context, c *nftconn.Conn, tag string, addrs []ne
 	if err != nil {
 		return err
 	}
-	return o.remove(ctx, c)
+	return o.remove(ctx, c, false)
 }

@@ -3,12 +3,13 @@ package portmap
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"github.com/plumb-cni/plumb/internal/nftconn"
 )
 
-// An owned says whose elements to remove: those with a tag that hold certain
-// ports, or, if claims is nil, all with the tag.
+// An owned says whose elements to remove: those with a tag, or none, that hold
+// certain ports, or, if claims is nil, all with the tag.
 type owned struct {
 	tag    string
 	claims []forward
@@ -39,11 +40,21 @@ func (o owned) find(ctx context.Context, r nftconn.Reader, names []string) (mine
 		return nil, err
 	}
 	for _, q := range asked {
-		if q.Element != nil && q.Element.Comment == o.tag {
-			mine = append(mine, entry{q.Map, *q.Element})
+		if q.Element == nil {
+			continue
+		}
+		if e := (entry{q.Map, *q.Element}); e.Comment == o.tag || e.Comment == "" && o.leadsTo(e) {
+			mine = append(mine, e)
 		}
 	}
 	return mine, nil
+}
+
+// leadsTo tells whether an element is of one of the container's addresses, which
+// tells whose it is where somebody has taken its tag away.
+func (o owned) leadsTo(e entry) bool {
+	f, ok := e.forward()
+	return !ok || slices.Contains(o.addrs, f.to.Addr()) // pairs are looked up by the address
 }
 
 // remove removes the elements and returns them. It is guarded, because a port
