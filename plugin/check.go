@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -44,12 +45,17 @@ func (d *Def[C]) check(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	plan, lost, err := d.expected(ctx, s, k, plan)
+	if err != nil {
+		return err
+	}
 	e := s.engine(k, s.Owner)
 	for try := 1; ; try++ {
 		drifts, err := e.Diff(ctx, plan)
 		if err != nil {
 			return err
 		}
+		drifts = append(drifts, lost...)
 		if len(drifts) == 0 {
 			return nil
 		}
@@ -62,4 +68,51 @@ func (d *Def[C]) check(ctx context.Context, s *session) error {
 		case <-time.After(convergencePause):
 		}
 	}
+}
+
+// expected returns what there has to be of a plan, and reports a record that is
+// not there though ADD has written one: without it DEL does not find all, nor
+// gives back what was there before. An attachment that another implementation
+// made has none, and has of the plan only what others make.
+func (d *Def[C]) expected(ctx context.Context, s *session, k *state.Kernel, plan state.Plan) (state.Plan, []state.Drift, error) {
+	record, err := s.host.Records.Load(d.Name, s.Owner)
+	if err != nil || record != nil {
+		return plan, nil, err
+	}
+	made, err := s.madeByPlumb(ctx, k, plan)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !made {
+		return plan.Common(), nil, nil
+	}
+	if !slices.ContainsFunc(plan, state.Step.Owned) {
+		return plan, nil, nil // nothing was on record
+	}
+	return plan, s.host.Records.Missing(d.Name, s.Owner), nil
+}
+
+// madeByPlumb tells who made what a plan wants: by its marks, where it has
+// anything that carries one. For what can't, such as a sysctl, it is by other
+// plugins' records of the attachment that one knows who has run its list.
+func (s *session) madeByPlumb(ctx context.Context, k *state.Kernel, plan state.Plan) (bool, error) {
+	marks := false
+	for _, step := range plan {
+		m, ok := step.Resource.(state.Marked)
+		if !ok {
+			continue
+		}
+		marks = true
+		if made, err := m.Marked(ctx, k.Reader()); made || err != nil {
+			return made, err
+		}
+	}
+	if marks {
+		return false, nil
+	}
+	id, err := k.SandboxID()
+	if err != nil {
+		return false, err
+	}
+	return s.host.Records.Any(id, s.Owner)
 }

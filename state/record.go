@@ -77,6 +77,11 @@ func name(plugin string, o Owner) string {
 	return plugin + "@" + strings.ReplaceAll(strings.TrimPrefix(o.Tag(), tagPrefix), "/", "@")
 }
 
+// Missing is the drift of a record that is not there.
+func (r Records) Missing(plugin string, o Owner) []Drift {
+	return Missing(Key{NS: Host, Kind: "record", Name: r.path(name(plugin, o))})
+}
+
 // Load returns the record of an attachment, or nil if there is none. A file
 // that can't be decoded counts as none, since nothing but a crash leaves one.
 func (r Records) Load(plugin string, o Owner) (*Record, error) {
@@ -183,6 +188,26 @@ func (r Records) HasOther(plugin string, sandbox netns.ID, o Owner) (bool, error
 	}), err
 }
 
+// Any reports whether any plugin has recorded an attachment in a sandbox. It lists
+// the whole folder.
+func (r Records) Any(sandbox netns.ID, o Owner) (bool, error) {
+	entries, err := r.entries()
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		plugin, _, _ := strings.Cut(e.Name(), "@")
+		if e.Name() != name(plugin, o) {
+			continue
+		}
+		rec, err := r.Load(plugin, o)
+		if err != nil || rec != nil && rec.Sandbox == sandbox {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
 // Alive reports whether any plugin's record of an owner, known by its tag, has a
 // sandbox that is still there. It reads the whole folder.
 func (r Records) Alive(tag string) (bool, error) {
@@ -204,10 +229,19 @@ func (r Records) Alive(tag string) (bool, error) {
 // All returns the records of all plugins, in the order of their file names.
 func (r Records) All() ([]Record, error) { return r.list("") }
 
-func (r Records) list(prefix string) ([]Record, error) {
+// entries lists the folder, which may not be there yet.
+func (r Records) entries() ([]fs.DirEntry, error) {
 	entries, err := os.ReadDir(r.path(""))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, r.failed("list", err)
+	}
+	return entries, nil
+}
+
+func (r Records) list(prefix string) ([]Record, error) {
+	entries, err := r.entries()
+	if err != nil {
+		return nil, err
 	}
 	var records []Record
 	for _, e := range entries {

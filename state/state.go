@@ -98,6 +98,10 @@ func On(link Key, r Resource) Step { return Step{Resource: r, Within: link} }
 // Share is the step of an object that outlives the attachment.
 func Share(r Resource) Step { return Step{Resource: r, Shared: true} }
 
+// Owned reports whether the object has to be removed by its own key, and so is on
+// record.
+func (s Step) Owned() bool { return !s.Shared && s.Within == (Key{}) }
+
 // A Plan is what an attachment wants, in the order in which it can be made.
 type Plan []Step
 
@@ -107,7 +111,7 @@ type Plan []Step
 func (p Plan) Objects(ctx context.Context, r Reader) ([]Object, error) {
 	var objects []Object
 	for _, s := range p {
-		if s.Shared || s.Within != (Key{}) {
+		if !s.Owned() {
 			continue
 		}
 		o := Object{Key: s.Key()}
@@ -131,6 +135,40 @@ type Restorer interface {
 	// Before reads what has to be given back, nil if that is nothing. It is
 	// recorded before anything is changed.
 	Before(context.Context, Reader) (json.RawMessage, error)
+}
+
+// A Marked resource tells plumb's own from what another implementation made: by
+// the owner's tag, or a name that follows from the owner.
+type Marked interface {
+	Resource
+
+	// Marked reports whether what is there has the owner's mark. What is
+	// absent has none.
+	Marked(context.Context, Reader) (bool, error)
+}
+
+// An Extended resource is more than other implementations make of the same
+// configuration.
+type Extended interface {
+	Resource
+
+	// Common is the part that they make as well, with which CHECK compares
+	// an attachment of theirs; nil for none.
+	Common() Resource
+}
+
+// Common returns a plan without what other implementations don't make.
+func (p Plan) Common() Plan {
+	var common Plan
+	for _, s := range p {
+		if x, ok := s.Resource.(Extended); ok {
+			s.Resource = x.Common()
+		}
+		if s.Resource != nil {
+			common = append(common, s)
+		}
+	}
+	return common
 }
 
 // An Object is what a Kind removes.

@@ -39,16 +39,13 @@ func TestDelAlone(t *testing.T) {
 		for _, tt := range []struct {
 			name  string
 			leave func(t *testing.T, b *attach.Attachment)
-			// root tells that the limit of what the container receives stays:
-			// nothing says that it is ours.
-			root bool
 		}{
-			{"DEL", func(t *testing.T, b *attach.Attachment) { b.Del(t) }, false},
-			{"GC", func(t *testing.T, b *attach.Attachment) { b.GC(t) }, false},
-			{"DEL without a record", func(t *testing.T, b *attach.Attachment) { forget(t); b.Del(t) }, true},
-			{"DEL without a record and prevResult", func(t *testing.T, b *attach.Attachment) { forget(t); b.Prev = nil; b.Del(t) }, true},
-			{"GC without a record", func(t *testing.T, b *attach.Attachment) { forget(t); b.GC(t) }, true},
-			{"DEL after its device", func(t *testing.T, b *attach.Attachment) { host.Run(t, "ip", "link", "del", ifbs(t, "")[0]); b.Del(t) }, false},
+			{"DEL", func(t *testing.T, b *attach.Attachment) { b.Del(t) }},
+			{"GC", func(t *testing.T, b *attach.Attachment) { b.GC(t) }},
+			{"DEL without a record", func(t *testing.T, b *attach.Attachment) { forget(t); b.Del(t) }},
+			{"DEL without a record and prevResult", func(t *testing.T, b *attach.Attachment) { forget(t); b.Prev = nil; b.Del(t) }},
+			{"GC without a record", func(t *testing.T, b *attach.Attachment) { forget(t); b.GC(t) }},
+			{"DEL after its device", func(t *testing.T, b *attach.Attachment) { host.Run(t, "ip", "link", "del", ifbs(t, "")[0]); b.Del(t) }},
 		} {
 			t.Run(network.name+" "+tt.name, func(t *testing.T) {
 				a := attached(t, network.config, "alone")
@@ -65,7 +62,7 @@ func TestDelAlone(t *testing.T) {
 				if got := redirects(t, end); len(got) != 0 {
 					t.Errorf("%s redirects to %v", end, got)
 				}
-				if got := qdiscs(t, "", end); !tt.root && len(got) != 0 {
+				if got := qdiscs(t, "", end); len(got) != 0 {
 					t.Errorf("%s has %+v", end, got)
 				}
 				b = a.Then(t, bandwidth(limits))

@@ -188,18 +188,18 @@ func observe(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	return nil
 }
 
-// footprint names the device on either side, and the reference's, and what redirects
-// to it from the host's end.
+// footprint names the device on either side, and the reference's, and what limits
+// and redirects at the host's end.
 func footprint(_ *Config, r *plugin.Request, _ []netip.Addr) []state.Key {
 	keys := []state.Key{
 		link.IFBKey(state.Host, link.IFBName(r.Owner)),
 		link.IFBKey(state.Host, link.ReferenceIFBName(r.Owner)),
 		link.IFBKey(state.Sandbox, link.IFBName(r.Owner)),
-		qdisc.RedirectKey(state.Host, link.HostName(r.Owner)),
+		qdisc.LimitKey(state.Host, link.HostName(r.Owner)), qdisc.RedirectKey(state.Host, link.HostName(r.Owner)),
 	}
 	for _, name := range r.PreviousHost() {
 		if strings.HasPrefix(name, hostEndPrefix) && name != link.HostName(r.Owner) {
-			keys = append(keys, qdisc.RedirectKey(state.Host, name))
+			keys = append(keys, qdisc.LimitKey(state.Host, name), qdisc.RedirectKey(state.Host, name))
 		}
 	}
 	return keys

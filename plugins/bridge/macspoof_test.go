@@ -168,11 +168,11 @@ func TestMACSpoofingEnds(t *testing.T) {
 			a.Del(t)
 		}},
 		{"without record", func(t *testing.T, a *attach.Attachment) {
-			host.Run(t, "rm", "-r", state.RecordDir)
+			host.Run(t, "rm", state.RecordDir+"/bridge@net@ends@eth0")
 			a.Del(t)
 		}},
 		{"without record and prevResult", func(t *testing.T, a *attach.Attachment) {
-			host.Run(t, "rm", "-r", state.RecordDir)
+			host.Run(t, "rm", state.RecordDir+"/bridge@net@ends@eth0")
 			a.Prev = nil
 			a.Del(t)
 		}},
@@ -182,7 +182,7 @@ func TestMACSpoofingEnds(t *testing.T) {
 		}},
 		{"by GC", func(t *testing.T, a *attach.Attachment) { a.GC(t, stays) }},
 		{"by GC without record", func(t *testing.T, a *attach.Attachment) {
-			host.Run(t, "rm", "-r", state.RecordDir)
+			host.Run(t, "rm", state.RecordDir+"/bridge@net@ends@eth0")
 			a.GC(t, stays)
 		}},
 	} {

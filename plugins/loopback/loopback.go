@@ -3,6 +3,7 @@ package loopback
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/plugin"
@@ -13,20 +14,23 @@ import (
 // A Config has no keys of its own.
 type Config struct{}
 
-// New returns the plugin. It has no footprint: a device that is up does not tell
-// who has set it up, and the path of the namespace may lead to another
-// container's by now, so that DEL touches only what is recorded.
+// New returns the plugin.
 func New() plugin.Plugin {
 	return plugin.New(plugin.Def[Config]{
-		Name:    "loopback",
-		Desired: desired,
-		Observe: observe,
-		Kinds:   []state.Kind{link.LoopbackKind{}},
+		Name:      "loopback",
+		Desired:   desired,
+		Observe:   observe,
+		Footprint: footprint,
+		Kinds:     []state.Kind{link.LoopbackKind{}},
 	})
 }
 
-func desired(context.Context, *Config, *plugin.Request, *cni.Result, state.Reader) (state.Plan, error) {
-	return state.Plan{state.Own(link.Loopback{})}, nil
+func desired(_ context.Context, _ *Config, r *plugin.Request, _ *cni.Result, _ state.Reader) (state.Plan, error) {
+	return state.Plan{state.Own(link.Loopback{Owner: r.Owner})}, nil
+}
+
+func footprint(*Config, *plugin.Request, []netip.Addr) []state.Key {
+	return []state.Key{link.Loopback{}.Key()}
 }
 
 // observe reports the device with the addresses that the kernel gave it, unless

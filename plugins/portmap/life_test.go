@@ -36,11 +36,11 @@ func TestDel(t *testing.T) {
 			},
 			"broken": func(t *testing.T, p *pod) string { return with(t, p.after(t), "backend", 7) },
 			"no record": func(t *testing.T, p *pod) string {
-				forgetRecords(t)
+				forgetRecords(t, "net1", "c1")
 				return with(t, p.after(t), "runtimeConfig", nil)
 			},
 			"no record, no prevResult": func(t *testing.T, p *pod) string {
-				forgetRecords(t)
+				forgetRecords(t, "net1", "c1")
 				return p.config
 			},
 			"no namespace": func(t *testing.T, p *pod) string {
@@ -65,9 +65,10 @@ func TestDel(t *testing.T) {
 	}
 }
 
-func forgetRecords(t *testing.T) {
+// forgetRecords takes the records of a container on a network away.
+func forgetRecords(t *testing.T, network, container string) {
 	t.Helper()
-	files, err := filepath.Glob("/run/plumb/attachments/portmap@*")
+	files, err := filepath.Glob("/run/plumb/attachments/portmap@" + network + "@" + container + "@*")
 	if err != nil || files == nil {
 		t.Fatalf("there are no records (%v)", err)
 	}
@@ -266,9 +267,9 @@ func TestGC(t *testing.T) {
 			for _, p := range []*pod{keep, gone, elsewhere} {
 				p.add(t)
 			}
-			forgetRecords(t)
 			gone.call(t, host.Bin(t), "GC", with(t, config, "cniVersion", "1.1.0")) // without a list of the valid ones
 			gone.check(t)
+			forgetRecords(t, "net1", "c2")
 			if _, failure := keep.call(t, host.Bin(t), "GC", with(t, config, "cniVersion", "1.1.0", "cni.dev/valid-attachments", []map[string]string{{"containerID": "c1", "ifname": "eth0"}})); failure != nil {
 				t.Error(failure)
 			}

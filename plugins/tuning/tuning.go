@@ -45,7 +45,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, _ *cni.Result, _ s
 		plan = append(plan, state.Own(sysctl.Settings{NS: state.Sandbox, Values: values}))
 	}
 	if !attributes.IsZero() {
-		plan = append(plan, state.Own(link.Tuned{Link: r.IfName, Attributes: attributes}))
+		plan = append(plan, state.Own(link.Tuned{Link: r.IfName, Attributes: attributes, Backup: c.backup(r)}))
 	}
 	return plan, nil
 }
@@ -71,9 +71,13 @@ func observe(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	return nil
 }
 
-// footprint names the file that the reference's ADD leaves.
+// backup is the file that the reference's ADD leaves.
+func (c *Config) backup(r *plugin.Request) string {
+	return filepath.Join(cmp.Or(c.DataDir, defaultDataDir), r.ContainerID+"_"+r.IfName+".json")
+}
+
+// footprint names that file.
 func footprint(c *Config, r *plugin.Request, _ []netip.Addr) []state.Key {
 	previous, _ := r.Previous()
-	file := filepath.Join(cmp.Or(c.DataDir, defaultDataDir), r.ContainerID+"_"+r.IfName+".json")
-	return []state.Key{link.BackupKey(file, previous.MAC)}
+	return []state.Key{link.BackupKey(c.backup(r), previous.MAC)}
 }

@@ -21,7 +21,7 @@ type Registration struct {
 	Path []string
 }
 
-var _ state.Resource = Registration{}
+var _ state.Marked = Registration{}
 
 // Key names an attachment's entry.
 func Key(o state.Owner) state.Key {
@@ -30,6 +30,16 @@ func Key(o state.Owner) state.Key {
 
 // Key names the entry by its owner.
 func (r Registration) Key() state.Key { return Key(r.Entry.Owner) }
+
+// Marked reports whether there is an entry, which nobody else writes.
+func (r Registration) Marked(_ context.Context, rd state.Reader) (bool, error) {
+	h, err := hostOf(rd, r.Path)
+	if err != nil {
+		return false, err
+	}
+	_, err = Read(h.folder, fileOf(r.Entry.Owner.Tag()))
+	return !errors.Is(err, fs.ErrNotExist), nil
+}
 
 // Ensure writes the entry, and returns once the resolver answers by it.
 func (r Registration) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {

@@ -135,9 +135,7 @@ func (a Admission) diffNFT(ctx context.Context, r nftconn.Reader, b Backend) (dr
 	if err != nil {
 		return nil, false, err
 	}
-	for _, q := range append(v.own.entries, v.admitted...) {
-		mine = mine || q.Element != nil && q.Element.Comment == a.Owner.Tag()
-	}
+	mine = v.marked(a.Owner)
 	if b == NFTables {
 		switch {
 		case !v.own.found.Found:
@@ -159,6 +157,20 @@ func (a Admission) diffNFT(ctx context.Context, r nftconn.Reader, b Backend) (dr
 		}
 	}
 	return drifts, mine, nil
+}
+
+// Marked reports whether plumb has admitted any of the addresses for the owner,
+// by whatever back end.
+func (a Admission) Marked(ctx context.Context, r state.Reader) (bool, error) {
+	conn, err := r.NFT()
+	if err != nil {
+		return false, err
+	}
+	v, err := look(ctx, conn, a.addresses(), "", false)
+	if errors.Is(err, nftconn.ErrUnsupported) {
+		return false, nil
+	}
+	return err == nil && v.marked(a.Owner), err
 }
 
 func (a Admission) diffFilter(f *filter) (drifts []state.Drift) {

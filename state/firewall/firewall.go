@@ -106,7 +106,7 @@ type Admission struct {
 	Zone       string // of firewalld
 }
 
-var _ state.Resource = Admission{}
+var _ state.Marked = Admission{}
 
 // Key names the admission of addresses. The zone is that of firewalld, or empty
 // if firewalld can't be what admitted them. Without addresses, everybody's are

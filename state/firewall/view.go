@@ -8,6 +8,7 @@ import (
 
 	"github.com/plumb-cni/plumb/internal/iptables"
 	"github.com/plumb-cni/plumb/internal/nftconn"
+	"github.com/plumb-cni/plumb/state"
 )
 
 // A view is what there is in nftables, as far as it matters to addresses.
@@ -60,6 +61,13 @@ func look(ctx context.Context, r nftconn.Reader, addrs []netip.Addr, admin strin
 		return nil, err
 	}
 	return v, v.lookInto(ctx, r)
+}
+
+// marked tells whether plumb has admitted any of the addresses for an owner.
+func (v *view) marked(o state.Owner) bool {
+	return slices.ContainsFunc(slices.Concat(v.own.entries, v.admitted), func(q *nftconn.ElementQuery) bool {
+		return q.Element != nil && q.Element.Comment == o.Tag()
+	})
 }
 
 // sort puts a chain at the forward hook where it belongs.

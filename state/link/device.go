@@ -37,7 +37,7 @@ type Device struct {
 	Label  string // SELinux context that a tap is made in
 }
 
-var _ state.Resource = Device{}
+var _ state.Marked = Device{}
 
 const deviceKind = "device"
 
@@ -57,6 +57,17 @@ func KnownDeviceKey(name, kind, mac string, addrs []netip.Addr) state.Key {
 
 // Key names the device by name and kind.
 func (d Device) Key() state.Key { return DeviceKey(d.Name, d.Kind) }
+
+// Marked reports whether the device has the owner's tag.
+func (d Device) Marked(_ context.Context, r state.Reader) (bool, error) {
+	return isTagged(r, state.Sandbox, d.Name, d.Owner)
+}
+
+// isTagged reports whether there is a link that has an owner's tag.
+func isTagged(r state.Reader, ns state.NS, name string, o state.Owner) (bool, error) {
+	l, err := look(r, ns, name)
+	return l != nil && l.Alias == o.Tag(), err
+}
 
 // firstName returns the name that an owner's device has until it has its tag.
 // Its final one may be that of a link of the host, which kernels before Linux

@@ -25,7 +25,7 @@ type IFB struct {
 	For   string // the link whose packets it takes, and whose MTU it has
 }
 
-var _ state.Resource = IFB{}
+var _ state.Marked = IFB{}
 
 const (
 	ifbKindName = "ifb"
@@ -56,6 +56,11 @@ func IFBKey(ns state.NS, name string) state.Key {
 
 // Key names the device.
 func (i IFB) Key() state.Key { return IFBKey(i.NS, i.Name) }
+
+// Marked reports whether the device has the owner's tag.
+func (i IFB) Marked(_ context.Context, r state.Reader) (bool, error) {
+	return isTagged(r, i.NS, i.Name, i.Owner)
+}
 
 // Ensure makes the device. What the owner's own predecessor left under its name
 // is taken over.

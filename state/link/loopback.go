@@ -13,10 +13,14 @@ import (
 const LoopbackName = "lo"
 
 // Loopback is the sandbox's loopback device being up. Every namespace is born
-// with one that is down.
-type Loopback struct{}
+// with one that is down. If it is plumb that sets it up, it carries the owner's
+// tag as its alias.
+type Loopback struct{ Owner state.Owner }
 
-var _ state.Restorer = Loopback{}
+var (
+	_ state.Restorer = Loopback{}
+	_ state.Marked   = Loopback{}
+)
 
 const loopbackKindName = "loopback"
 
@@ -43,8 +47,13 @@ type loopbackBefore struct {
 	Up bool `json:"up"`
 }
 
+// Marked reports whether the device has the owner's tag.
+func (l Loopback) Marked(_ context.Context, r state.Reader) (bool, error) {
+	return isTagged(r, state.Sandbox, LoopbackName, l.Owner)
+}
+
 // Ensure sets the device up.
-func (Loopback) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
+func (l Loopback) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
 	conn, err := k.Route(state.Sandbox)
 	if err != nil {
 		return nil, err
@@ -53,10 +62,15 @@ func (Loopback) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error)
 	if err != nil || lo.Up {
 		return nil, err
 	}
-	if err := conn.SetLink(lo.Index, rtnl.Change{Up: ptr(true)}); err != nil {
+	if err := conn.SetLink(lo.Index, rtnl.Change{Up: ptr(true), Alias: ptr(l.Owner.Tag())}); err != nil {
 		return nil, err
 	}
-	return func(context.Context) error { return conn.SetLink(lo.Index, rtnl.Change{Up: ptr(false)}) }, nil
+	return func(context.Context) error { return lower(conn, lo) }, nil
+}
+
+// lower sets a loopback device down as it was before it was set up.
+func lower(conn *rtnl.Conn, lo *rtnl.Link) error {
+	return conn.SetLink(lo.Index, rtnl.Change{Up: ptr(false), Alias: ptr("")})
 }
 
 // Diff reports a device that is down.
@@ -76,13 +90,10 @@ var _ state.Kind = LoopbackKind{}
 // Kind returns "loopback".
 func (LoopbackKind) Kind() string { return loopbackKindName }
 
-// Remove sets the device down if a record says that it was, and the sandbox is
-// still there.
-func (LoopbackKind) Remove(_ context.Context, k *state.Kernel, obj state.Object, _ state.Owner) error {
-	var before loopbackBefore
-	if !obj.Recorded || json.Unmarshal(obj.Before, &before) != nil || before.Up {
-		return nil
-	}
+// Remove sets the device down if a record says that it was, or else the owner's
+// tag, and the sandbox is still there. That it is up tells nothing: the path of
+// the sandbox may lead to another container's by now.
+func (LoopbackKind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o state.Owner) error {
 	conn, err := k.Route(state.Sandbox)
 	if errors.Is(err, state.ErrNoSandbox) {
 		return nil
@@ -94,7 +105,12 @@ func (LoopbackKind) Remove(_ context.Context, k *state.Kernel, obj state.Object,
 	if err != nil {
 		return err
 	}
-	return conn.SetLink(lo.Index, rtnl.Change{Up: ptr(false)})
+	var before loopbackBefore
+	recorded := obj.Recorded && json.Unmarshal(obj.Before, &before) == nil && !before.Up
+	if !recorded && lo.Alias != o.Tag() {
+		return nil
+	}
+	return lower(conn, lo)
 }
 
 // Garbage finds nothing: a loopback device goes with its sandbox.

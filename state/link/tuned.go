@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"strings"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -50,9 +52,16 @@ func (a Attributes) names() string {
 type Tuned struct {
 	Link string
 	Attributes
+
+	// Backup is the file in which the reference would have noted what the
+	// attributes were.
+	Backup string
 }
 
-var _ state.Restorer = Tuned{}
+var (
+	_ state.Restorer = Tuned{}
+	_ state.Marked   = Tuned{}
+)
 
 const tunedKindName = "tuned"
 
@@ -60,6 +69,16 @@ const tunedKindName = "tuned"
 // remembered separately.
 func (d Tuned) Key() state.Key {
 	return state.Key{NS: state.Sandbox, Kind: tunedKindName, Name: d.Link + " " + d.names()}
+}
+
+// Marked reports whether there is no such file. A link has no place for a mark of
+// who has changed it.
+func (d Tuned) Marked(context.Context, state.Reader) (bool, error) {
+	_, err := os.Lstat(d.Backup)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
 }
 
 // Before reads the attributes that are about to be set.

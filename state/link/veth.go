@@ -37,7 +37,7 @@ type Veth struct {
 	NoIPv6Address bool
 }
 
-var _ state.Resource = Veth{}
+var _ state.Marked = Veth{}
 
 // HostName returns the name of an owner's host end. The prefix is the one that
 // udev rules and NetworkManager know to leave alone.
@@ -45,6 +45,12 @@ func HostName(o state.Owner) string { return "veth" + o.Hash()[:11] }
 
 // Key names the pair by its host end.
 func (v Veth) Key() state.Key { return Key(v.Name) }
+
+// Marked reports whether the host end has the name that plumb gives it: a
+// prevResult of another implementation names another.
+func (v Veth) Marked(context.Context, state.Reader) (bool, error) {
+	return v.Name == HostName(v.Owner), nil
+}
 
 // Ensure makes the pair. What the owner's own predecessor left under the host
 // end's name is replaced, for its sandbox is another one.

@@ -111,7 +111,7 @@ type Portmap struct {
 	classes  map[nftconn.Family]class
 }
 
-var _ state.Resource = Portmap{}
+var _ state.Marked = Portmap{}
 
 // New returns the state of mappings to a container's addresses, of which the
 // first of each family is used. What can't be is an error of the configuration.
@@ -285,6 +285,32 @@ func (p Portmap) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error
 		return nil, errors.Join(err, undo(context.WithoutCancel(ctx)))
 	}
 	return undo, nil
+}
+
+// Marked reports whether any element or chain of the mappings has the owner's tag.
+func (p Portmap) Marked(ctx context.Context, r state.Reader) (bool, error) {
+	conn, err := r.NFT()
+	if err != nil {
+		return false, err
+	}
+	names := nftconn.MapsQuery{Table: nftconn.Own()}
+	if _, err := conn.Read(ctx, &names); err != nil && !errors.Is(err, nftconn.ErrUnsupported) {
+		return false, err
+	}
+	if names.Names != nil {
+		if mine, err := p.owned().find(ctx, conn, names.Names); err != nil || mine != nil {
+			return mine != nil, err
+		}
+	}
+	x, err := readForeign(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(nftconn.Families(), func(f nftconn.Family) bool {
+		return slices.ContainsFunc(x.iptables(f), func(r nftconn.Rule) bool {
+			return r.Chain == containerChain(p.Owner) && r.Comment == p.Owner.Tag()
+		})
+	}), nil
 }
 
 // owned is what p's removal removes.

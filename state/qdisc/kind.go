@@ -3,7 +3,6 @@ package qdisc
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/plumb-cni/plumb/internal/rtnl"
@@ -27,14 +26,19 @@ const (
 	arriving = "ingress"
 )
 
+// LimitKey names the limit of what leaves a link.
+func LimitKey(ns state.NS, link string) state.Key {
+	return state.Key{NS: ns, Kind: kindName, Name: link + " " + leaving}
+}
+
 // RedirectKey names the redirection of what arrives at a link.
 func RedirectKey(ns state.NS, link string) state.Key {
 	return state.Key{NS: ns, Kind: kindName, Name: link + " " + arriving}
 }
 
 // Remove removes a redirection to a device of the owner's or to none, and of the
-// disciplines, which do not tell whose they are, those that our record names. A
-// link with another owner's tag is left alone.
+// disciplines, which do not tell whose they are, those that our record names, or
+// that show the plugin's hand. A link with another owner's tag is left alone.
 func (Kind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o state.Owner) error {
 	name, direction, _ := strings.Cut(obj.Key.Name, " ")
 	_, found, err := find(k.Reader(), obj.Key.NS, name)
@@ -46,17 +50,17 @@ func (Kind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o state
 		return err
 	}
 	if direction == arriving {
-		return removeRedirect(conn, found.Index, o, obj.Recorded && obj.Before == nil)
+		return removeRedirect(conn, found.Index, obj, o)
 	}
-	if !obj.Recorded {
-		return nil
-	}
-	return removeIf(conn, found.Index, rtnl.QRoot, "tbf", "htb")
+	return removeIf(conn, found.Index, rtnl.QRoot, func(q *rtnl.Qdisc) bool {
+		return obj.Recorded && (q.Kind == "tbf" || q.Kind == "htb") || isLimit(q)
+	})
 }
 
-// removeRedirect removes the owner's filters, and what they are in if that was made
-// for them and has no others.
-func removeRedirect(conn *rtnl.Conn, index int, o state.Owner, made bool) error {
+// removeRedirect removes the owner's filters, and what they are in if it has no
+// others: unless a record says that it was there before, or nothing that it was
+// made for the owner.
+func removeRedirect(conn *rtnl.Conn, index int, obj state.Object, o state.Owner) error {
 	filters, err := conn.Filters(index, rtnl.IngressFilters)
 	if errors.Is(err, rtnl.ErrNotFound) {
 		return nil // the link has gone meanwhile
@@ -64,7 +68,7 @@ func removeRedirect(conn *rtnl.Conn, index int, o state.Owner, made bool) error 
 	if err != nil {
 		return err
 	}
-	others := false
+	made, others := obj.Recorded, false
 	for _, f := range filters {
 		own := isLost(f)
 		if f.Redirect > 0 {
@@ -81,28 +85,29 @@ func removeRedirect(conn *rtnl.Conn, index int, o state.Owner, made bool) error 
 		if err := removeFilter(conn, f); err != nil {
 			return err
 		}
+		made = true
 	}
-	if !made || others {
+	if !made || others || obj.Before != nil {
 		return nil
 	}
-	return removeIf(conn, index, rtnl.QIngress, "ingress")
+	return removeIf(conn, index, rtnl.QIngress, func(q *rtnl.Qdisc) bool { return q.Kind == "ingress" })
 }
 
-// removeIf removes what is at a place of a link if it still is of a kind that we
-// put there.
-func removeIf(conn *rtnl.Conn, index int, parent rtnl.QHandle, kinds ...string) error {
+// removeIf removes what is at a place of a link if it still is what we put there.
+func removeIf(conn *rtnl.Conn, index int, parent rtnl.QHandle, is func(*rtnl.Qdisc) bool) error {
 	q, err := conn.Qdisc(index, parent)
 	if errors.Is(err, rtnl.ErrNotFound) {
 		return nil
 	}
-	if err != nil || !slices.Contains(kinds, q.Kind) {
+	if err != nil || !is(q) {
 		return err
 	}
 	return remove(conn, index, parent)
 }
 
 // Garbage lists the redirections to devices of the host that have an owner whose
-// attachment is not valid. A limit that no record tells of goes with its link.
+// attachment is not valid, and the limits of the same links. A limit alone that no
+// record tells of goes with its link.
 func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid []state.Owner) ([]state.Found, error) {
 	devices, err := link.IFBKind{}.Garbage(ctx, r, network, valid)
 	if err != nil || len(devices) == 0 {
@@ -141,7 +146,9 @@ func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid [
 		}
 		for _, f := range filters {
 			if o, ok := owners[f.Redirect]; ok && names[q.Index] != "" {
-				found = append(found, state.Found{Key: RedirectKey(state.Host, names[q.Index]), Owner: o})
+				for _, key := range []state.Key{LimitKey(state.Host, names[q.Index]), RedirectKey(state.Host, names[q.Index])} {
+					found = append(found, state.Found{Key: key, Owner: o})
+				}
 			}
 		}
 	}

@@ -36,7 +36,10 @@ type Limit struct {
 	To bool
 }
 
-var _ state.Resource = Limit{}
+var (
+	_ state.Extended = Limit{}
+	_ state.Marked   = Limit{}
+)
 
 const kindName = "qdisc"
 
@@ -61,9 +64,7 @@ const (
 )
 
 // Key names the limit by its link.
-func (l Limit) Key() state.Key {
-	return state.Key{NS: l.NS, Kind: kindName, Name: l.Link + " " + leaving}
-}
+func (l Limit) Key() state.Key { return LimitKey(l.NS, l.Link) }
 
 // burst returns the size of the bucket in bytes on a link. A packet that does
 // not fit is never sent, so it is at least one.
@@ -91,6 +92,43 @@ func (l Limit) waiting(burst uint64) uint32 {
 // the kernel's default unless two packets take longer.
 func (l Limit) target(mtu int) uint32 {
 	return uint32(min(max(5000, 2*uint64(mtu)*1e6/l.Rate), math.MaxUint32))
+}
+
+// Marked reports whether the discipline at the root is plumb's, which has the
+// fair queue inside. On a kernel that has none it is as the reference's.
+func (l Limit) Marked(_ context.Context, r state.Reader) (bool, error) {
+	conn, link, err := find(r, l.NS, l.Link)
+	if err != nil || link == nil {
+		return false, err
+	}
+	root, err := conn.Qdisc(link.Index, rtnl.QRoot)
+	if errors.Is(err, rtnl.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && isFair(root), err
+}
+
+// isFair reports whether a discipline is one with a fair queue inside.
+func isFair(root *rtnl.Qdisc) bool {
+	return (root.Kind == "tbf" || root.Kind == "htb") && root.Handle.Major() == fairMajor
+}
+
+// isLimit reports whether a discipline shows that it is one of plumb's or of the
+// reference's: by the fair queue, or by how long a packet may wait.
+func isLimit(root *rtnl.Qdisc) bool {
+	if root.Kind != "tbf" || root.Handle.Major() != plainMajor {
+		return isFair(root)
+	}
+	burst := uint64(float64(root.Bucket.Size) / rtnl.TicksPerMicrosecond * float64(root.Bucket.Rate) / 1e6)
+	waiting := Limit{Rate: root.Bucket.Rate}.waiting(burst)
+	rounded := 2 + float64(root.Bucket.Rate)/1e6 // a microsecond's bytes
+	return math.Abs(float64(root.Limit)-float64(waiting)) <= rounded
+}
+
+// Common is the limit of all subnets: the reference passes over them.
+func (l Limit) Common() state.Resource {
+	l.Only, l.Except = nil, nil
+	return l
 }
 
 func (l Limit) selective() bool { return l.Only != nil || l.Except != nil }

@@ -41,7 +41,7 @@ type Route struct {
 	Sole bool
 }
 
-var _ state.Resource = Route{}
+var _ state.Extended = Route{}
 
 // From returns the route that a result describes, in the sandbox. A route
 // without a gateway of its own uses the given one, which may be none.
@@ -72,6 +72,12 @@ func (r Route) spec(index int) rtnl.Route {
 		Index: index, Dst: r.Dst, Gateway: r.Gateway, Src: r.Src, Scope: r.Scope,
 		Table: r.Table, Priority: r.Priority, MTU: r.MTU, AdvMSS: r.AdvMSS, OnLink: r.OnLink,
 	}
+}
+
+// Common is the route without an MTU and MSS, which the reference passes over.
+func (r Route) Common() state.Resource {
+	r.MTU, r.AdvMSS = 0, 0
+	return r
 }
 
 // Ensure adds the route beside others to the same destination.

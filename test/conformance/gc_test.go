@@ -38,11 +38,13 @@ func TestGC(t *testing.T) {
 			networks := gcNetworks()
 			stay := stays(bridgeName)
 			living, dead := make([][]*attachment, 3), make([][]*attachment, 3)
+			files := make(map[*attachment]string) // the records of those who live
 			// First those who live: what there is then is what GC shall leave.
 			for i := range 5 {
 				n := i % 3
 				a := attach(t, networks[n], fmt.Sprintf("living-%d", i))
 				a.add(t)
+				files[a] = a.record(t)
 				living[n] = append(living[n], a)
 			}
 			after := host.Snapshot(t)
@@ -81,7 +83,11 @@ func TestGC(t *testing.T) {
 			host.Unchanged(t, after, stay...)
 			for _, list := range living {
 				for _, a := range list {
-					a.check(t)
+					if !tt.forgotten {
+						a.check(t)
+					} else if failure := a.tryCheck(t); failure == nil || failure.Msg != "host record "+files[a]+" is missing" {
+						t.Errorf("CHECK %s, of which the record alone is gone: %v", a.id, failure)
+					}
 				}
 			}
 		})

@@ -33,28 +33,48 @@ func (i implementation) networks() []network { return networks(i.newest, i.backe
 // what the last answered.
 func (i implementation) add(t *testing.T, n network, at attachment) string {
 	t.Helper()
-	list, err := cni.ParseList(n.list())
-	if err != nil {
-		t.Fatal(err)
-	}
 	result := ""
-	for _, p := range list.Plugins {
-		set := map[string]any{"cniVersion": list.CNIVersion, "name": list.Name}
-		if result != "" {
-			set["prevResult"] = json.RawMessage(result)
-		}
-		if at.ports != "" && p.Capabilities["portMappings"] {
-			set["runtimeConfig"] = at.capabilityArgs()
-		}
-		conf, err := cni.Derive(p.Raw, set)
-		if err != nil {
-			t.Fatal(err)
-		}
-		stdout, stderr, exit := host.Plugin(t, i.bin(t), p.Type, host.Env("ADD", at.id, at.ns, at.ifName, i.bin(t)), string(conf))
+	for _, p := range n.plugins(t) {
+		stdout, stderr, exit := i.call(t, "ADD", n, p, at, result)
 		if exit != 0 {
 			t.Fatalf("%s: ADD of %s by %s: exit status %d\n%s%s", i.name, n, p.Type, exit, stdout, stderr)
 		}
 		result = stdout
 	}
 	return result
+}
+
+// check calls them with CHECK about the result of an ADD.
+func (i implementation) check(t *testing.T, n network, at attachment, result string) {
+	t.Helper()
+	for _, p := range n.plugins(t) {
+		if stdout, stderr, exit := i.call(t, "CHECK", n, p, at, result); exit != 0 {
+			t.Errorf("%s: CHECK of %s by %s: exit status %d\n%s%s", i.name, n, p.Type, exit, stdout, stderr)
+		}
+	}
+}
+
+func (n network) plugins(t *testing.T) []*cni.Config {
+	t.Helper()
+	list, err := cni.ParseList(n.list())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list.Plugins
+}
+
+func (i implementation) call(t *testing.T, verb string, n network, p *cni.Config, at attachment, prev string) (stdout, stderr string, exit int) {
+	t.Helper()
+	set := map[string]any{"cniVersion": n.version, "name": networkName}
+	if prev != "" {
+		set["prevResult"] = json.RawMessage(prev)
+	}
+	if at.ports != "" && p.Capabilities["portMappings"] {
+		set["runtimeConfig"] = at.capabilityArgs()
+	}
+	conf, err := cni.Derive(p.Raw, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host.Plugin(t, i.bin(t), p.Type, host.Env(verb, at.id, at.ns, at.ifName, i.bin(t)), string(conf))
 }
