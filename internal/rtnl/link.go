@@ -238,12 +238,15 @@ func (c *Conn) AddVeth(host, peer End, peerNS *netns.NS, mtu, master int) error 
 	if master != 0 {
 		data = append(data, u32(unix.IFLA_MASTER, uint32(master)))
 	}
+	for _, a := range oneQueue() {
+		data = append(data, a)
+	}
 
 	info := attr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(unix.IFLA_INFO_KIND, []byte("veth"))
 	other := info.AddRtAttr(unix.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
 	nl.NewIfInfomsgChild(other, unix.AF_UNSPEC)
-	for _, a := range endAttrs(peer, mtu) {
+	for _, a := range append(endAttrs(peer, mtu), oneQueue()...) {
 		other.AddChild(a)
 	}
 	other.AddChild(u32(unix.IFLA_NET_NS_FD, uint32(peerNS.FD())))
@@ -253,6 +256,14 @@ func (c *Conn) AddVeth(host, peer End, peerNS *netns.NS, mtu, master int) error 
 		return fmt.Errorf("add veth %s with peer %s: %w", host.Name, peer.Name, err)
 	}
 	return nil
+}
+
+// oneQueue asks for one queue a direction, which is what a veth uses anyway. The
+// kernel would make one for each processor, since Linux 5.15, and put all but one
+// out of use again, for which it waits for every processor at each end: half of the
+// time that a pair takes with two of them.
+func oneQueue() []*nl.RtAttr {
+	return []*nl.RtAttr{u32(unix.IFLA_NUM_TX_QUEUES, 1), u32(unix.IFLA_NUM_RX_QUEUES, 1)}
 }
 
 func endAttrs(e End, mtu int) []*nl.RtAttr {
