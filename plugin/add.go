@@ -98,7 +98,8 @@ func (d *Def[C]) add(ctx context.Context, s *session) (result *cni.Result, err e
 	}
 	defer k.Close()
 	if _, err := k.Namespace(state.Sandbox); err != nil {
-		return nil, cni.Errorf(cni.CodeInvalidEnvironment, "CNI_NETNS %s: %w; is it a path, such as /run/netns/NAME, and does the container still run?", s.NetNS, err)
+		return nil, cni.Errorf(cni.CodeInvalidEnvironment, "CNI_NETNS %s: %w", s.NetNS, err).
+			WithDetails("it is a path, such as /run/netns/NAME or /proc/PID/ns/net; does the container still run?")
 	}
 
 	a := &addition{session: s, plugin: d.Name, kernel: k, engine: s.engine(k, s.Owner)}

@@ -33,7 +33,7 @@ func (d *Def[C]) check(ctx context.Context, s *session) error {
 	}
 	defer k.Close()
 	if _, err := k.Namespace(state.Sandbox); err != nil {
-		return cni.Errorf(cni.CodeUnknownContainer, "CNI_NETNS %s: %w", s.NetNS, err)
+		return cni.Errorf(cni.CodeUnknownContainer, "CNI_NETNS %s: %w", s.NetNS, err).WithDetails("the container is gone, or its path is another one by now")
 	}
 
 	if d.needsIPAM(c, s.Request) {

@@ -8,7 +8,6 @@ package plugin
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"reflect"
 	"time"
 
@@ -147,24 +146,13 @@ func (p Plugin) Serve(ctx context.Context, h *Host, call *cni.Request) (*cni.Res
 
 // explain adds to an error what it happened to.
 func (p Plugin) explain(call *cni.Request, err error) error {
-	e := cni.AsError(err)
-	about := fmt.Sprintf("plugin %s, %s", p.name, call.Verb)
 	var config struct {
 		Name string `json:"name"`
 	}
-	if json.Unmarshal(call.Config, &config) == nil { // also where the rest of it is what is wrong
-		about += ", network " + config.Name
-	}
-	if call.ContainerID != "" {
-		about += ", container " + call.ContainerID
-	}
-	if call.IfName != "" {
-		about += ", interface " + call.IfName
-	}
-	if e.Details != "" {
-		about = e.Details + " (" + about + ")"
-	}
-	return e.WithDetails(about)
+	_ = json.Unmarshal(call.Config, &config) // which works also where the rest of it is what is wrong
+	return cni.AsError(err).About(cni.Subject{
+		Plugin: p.name, Verb: call.Verb, Network: config.Name, ContainerID: call.ContainerID, IfName: call.IfName,
+	})
 }
 
 // Entry returns what there is to tell of a call and its outcome alone, such as

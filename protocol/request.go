@@ -38,7 +38,8 @@ func request(getenv func(string) string) (cni.Request, error) {
 	case cni.VerbGC, cni.VerbStatus:
 		vars = []variable{{"CNI_PATH", &path, true, nil}}
 	default:
-		return req, cni.Errorf(cni.CodeInvalidEnvironment, "unknown CNI_COMMAND: %s", req.Verb)
+		return req, cni.Errorf(cni.CodeInvalidEnvironment, "unknown CNI_COMMAND: %s", req.Verb).
+			WithDetails("it is ADD, CHECK, DEL, GC, STATUS or VERSION, in capitals")
 	}
 
 	var missing, invalid []string
@@ -55,7 +56,7 @@ func request(getenv func(string) string) (cni.Request, error) {
 	}
 	if len(missing) > 0 {
 		return req, cni.Errorf(cni.CodeInvalidEnvironment, "%s needs environment variables that are missing: %s",
-			req.Verb, strings.Join(missing, ", "))
+			req.Verb, strings.Join(missing, ", ")).WithDetails("whoever calls a plugin sets them; cnitool does, to call one by hand")
 	}
 	if len(invalid) > 0 {
 		return req, cni.Errorf(cni.CodeInvalidEnvironment, "%s", strings.Join(invalid, "; "))

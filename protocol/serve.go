@@ -134,6 +134,7 @@ type call struct {
 	env     Environment
 	req     cni.Request
 	version cni.Version // of the answer; empty until the configuration has named it
+	network string      // empty until then as well
 }
 
 // run returns what is to be written on success. A panic becomes an error, its
@@ -188,8 +189,18 @@ func Receive(h Handler, env Environment) (*cni.Request, error) {
 	return &c.req, nil
 }
 
-// receive reads the request and checks it.
-func (c *call) receive() (err error) {
+// receive reads the request and checks it. Its errors name what the call is about,
+// as far as that has been read.
+func (c *call) receive() error {
+	if err := c.read(); err != nil {
+		return cni.AsError(err).About(cni.Subject{
+			Plugin: c.handler.Name(), Verb: c.req.Verb, Network: c.network, ContainerID: c.req.ContainerID, IfName: c.req.IfName,
+		})
+	}
+	return nil
+}
+
+func (c *call) read() (err error) {
 	if c.req, err = request(c.env.Getenv); err != nil {
 		return err
 	}
@@ -216,6 +227,7 @@ func (c *call) configure() error {
 	if err := cni.Decode(c.req.Config, &conf, "network configuration"); err != nil {
 		return err
 	}
+	c.network = conf.Name
 	versions := c.handler.Versions()
 	version := cni.Version(conf.CNIVersion)
 	if version == "" {

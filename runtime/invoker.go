@@ -62,7 +62,7 @@ func (e *PluginError) Error() string {
 	if e.Exit != "" {
 		fmt.Fprintf(&b, ": %s", e.Exit)
 	}
-	fmt.Fprintf(&b, ": %v", e.Err)
+	fmt.Fprintf(&b, ": %s", e.said())
 	if answer := (*cni.Error)(nil); errors.As(e.Err, &answer) && answer.Code != 0 && answer.Code != cni.CodeInternal {
 		fmt.Fprintf(&b, " (code %d)", answer.Code)
 	}
@@ -70,6 +70,19 @@ func (e *PluginError) Error() string {
 		fmt.Fprintf(&b, "; stderr: %q", e.Stderr)
 	}
 	return b.String()
+}
+
+// said is what the plugin said, without whose call it was, which has been said
+// already.
+func (e *PluginError) said() string {
+	answer := (*cni.Error)(nil)
+	if !errors.As(e.Err, &answer) {
+		return e.Err.Error()
+	}
+	short := answer.NotAbout(cni.Subject{
+		Plugin: e.Plugin, Verb: e.Verb, Network: e.Network, ContainerID: e.ContainerID, IfName: e.IfName,
+	})
+	return strings.Replace(e.Err.Error(), answer.Error(), short.Error(), 1)
 }
 
 // Unwrap returns Err.

@@ -42,6 +42,7 @@ var ErrNoSandbox = errors.New("there is no such network namespace")
 // use.
 type Kernel struct {
 	host, sandbox *netns.NS // sandbox is nil when it is gone
+	gone          error     // why; matches ErrNoSandbox
 
 	route map[NS]*rtnl.Conn
 	nft   *nftconn.Conn
@@ -70,13 +71,18 @@ func OpenKernel(sandbox string) (*Kernel, error) {
 
 // open opens the sandbox, or closes the kernel.
 func (k *Kernel) open(sandbox string) (*Kernel, error) {
+	k.gone = ErrNoSandbox
 	if sandbox == "" {
 		return k, nil
 	}
 	var err error
 	k.sandbox, err = netns.Open(sandbox)
-	if err != nil && !errors.Is(err, netns.ErrGone) {
+	gone, isGone := errors.AsType[*netns.GoneError](err)
+	switch {
+	case err != nil && !isGone:
 		return nil, errors.Join(err, k.Close())
+	case isGone && gone.Found != "":
+		k.gone = fmt.Errorf("%w, but %s", ErrNoSandbox, gone.Found)
 	}
 	return k, nil
 }
@@ -104,13 +110,13 @@ func (k *Kernel) Close() error {
 	return errors.Join(errs...)
 }
 
-// Namespace returns one of the two namespaces, or ErrNoSandbox.
+// Namespace returns one of the two namespaces. The error matches ErrNoSandbox.
 func (k *Kernel) Namespace(ns NS) (*netns.NS, error) {
 	if ns == Host {
 		return k.host, nil
 	}
 	if k.sandbox == nil {
-		return nil, ErrNoSandbox
+		return nil, k.gone
 	}
 	return k.sandbox, nil
 }

@@ -15,6 +15,24 @@ import (
 // nothing is there, or what is there is something else.
 var ErrGone = errors.New("no network namespace there")
 
+// A GoneError matches ErrGone.
+type GoneError struct {
+	Path  string
+	Found string // what is there instead, "a regular file"; empty for nothing
+}
+
+// Error names the path.
+func (e *GoneError) Error() string {
+	s := fmt.Sprintf("open namespace %s: %v", e.Path, ErrGone)
+	if e.Found != "" {
+		s += ", but " + e.Found
+	}
+	return s
+}
+
+// Is reports whether target is ErrGone.
+func (e *GoneError) Is(target error) bool { return target == ErrGone }
+
 // An NS is an open network namespace. It stays alive while open.
 // It holds a plain descriptor: an os.File would start Go's poller for what
 // can't be polled.
@@ -33,11 +51,11 @@ type ID struct {
 }
 
 // Open opens the namespace at path, such as /run/netns/NAME or
-// /proc/PID/ns/net. The error matches ErrGone if there is none.
+// /proc/PID/ns/net. The error is a *GoneError if there is none.
 func Open(path string) (*NS, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ESRCH {
-		return nil, fmt.Errorf("open namespace %s: %w", path, errors.Join(ErrGone, err))
+		return nil, &GoneError{Path: path}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open namespace %s: %w", path, err)
@@ -45,10 +63,29 @@ func Open(path string) (*NS, error) {
 	// A bind mount that is gone leaves an empty file behind, which answers
 	// with ENOTTY.
 	if kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE); err != nil || kind != unix.CLONE_NEWNET {
+		found := foundAt(fd, err == nil)
 		unix.Close(fd)
-		return nil, fmt.Errorf("open namespace %s: %w", path, ErrGone)
+		return nil, &GoneError{path, found}
 	}
 	return &NS{fd: fd, path: path}, nil
+}
+
+// foundAt says what a descriptor is of that is no network namespace.
+func foundAt(fd int, namespace bool) string {
+	var st unix.Stat_t
+	switch err := unix.Fstat(fd, &st); {
+	case namespace:
+		return "a namespace of another kind"
+	case err != nil:
+		return "something else"
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		return "a folder"
+	case st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == 0:
+		return "an empty file, as is left where a namespace was mounted"
+	case st.Mode&unix.S_IFMT == unix.S_IFREG:
+		return "a regular file"
+	}
+	return "a device, a socket or a pipe"
 }
 
 // Current opens the namespace of the calling thread.

@@ -48,10 +48,10 @@ const (
 
 // ofProtocol are refused before a plugin sees them.
 var ofProtocol = []refusal{
-	{name: "unknown verb", env: []string{"CNI_COMMAND=FROB"}, code: 4, want: "unknown CNI_COMMAND: FROB"},
+	{name: "unknown verb", env: []string{"CNI_COMMAND=FROB"}, code: 4, want: "unknown CNI_COMMAND: FROB; it is ADD, CHECK, DEL, GC, STATUS or VERSION, in capitals (plugin ptp, FROB)"},
 	{name: "verb in lower case", env: []string{"CNI_COMMAND=add"}, code: 4, want: "unknown CNI_COMMAND: add"},
 	{name: "no container ID", env: []string{"CNI_CONTAINERID="}, code: 4, want: "missing: CNI_CONTAINERID"},
-	{name: "no namespace", env: []string{"CNI_NETNS="}, code: 4, want: "missing: CNI_NETNS"},
+	{name: "no namespace", env: []string{"CNI_NETNS="}, code: 4, want: "(plugin ptp, ADD, container bad, interface eth0)"},
 	{name: "no interface", env: []string{"CNI_IFNAME="}, code: 4, want: "missing: CNI_IFNAME"},
 	{name: "no path", env: []string{"CNI_PATH="}, code: 4, want: "missing: CNI_PATH"},
 	{name: "nothing", env: []string{"CNI_CONTAINERID=", "CNI_NETNS=", "CNI_IFNAME=", "CNI_PATH="}, code: 4, want: "CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH"},
@@ -61,6 +61,7 @@ var ofProtocol = []refusal{
 	{name: "no path", verb: "STATUS", env: []string{"CNI_PATH="}, code: 4, want: "missing: CNI_PATH"},
 	{name: "container ID with a path", env: []string{"CNI_CONTAINERID=../bad"}, code: 4, want: `invalid CNI_CONTAINERID "../bad"`},
 	{name: "container ID with a hyphen first", verb: "DEL", env: []string{"CNI_CONTAINERID=-bad"}, code: 4, want: `invalid CNI_CONTAINERID "-bad"`},
+	{name: "the host's namespace of a network", env: []string{"CNI_NETNS=/proc/self/ns/net"}, code: 4, want: "(plugin ptp, ADD, network bad, container bad, interface eth0)"},
 	{name: "long interface", env: []string{"CNI_IFNAME=sixteen-letters-"}, code: 4, want: `"sixteen-letters-": 16 bytes are more than 15`},
 	{name: "interface with a slash", env: []string{"CNI_IFNAME=a/b"}, code: 4, want: `invalid CNI_IFNAME "a/b"`},
 	{name: "interface with a space", env: []string{"CNI_IFNAME=a b"}, code: 4, want: `invalid CNI_IFNAME "a b"`},
@@ -85,11 +86,11 @@ var ofProtocol = []refusal{
 
 // ofPlugins are refused by the plugin, which says for whom.
 var ofPlugins = []refusal{
-	{name: "namespace that is nowhere", env: []string{"CNI_NETNS=/run/netns/nowhere"}, code: 4, want: "CNI_NETNS /run/netns/nowhere"},
-	{name: "namespace that is a file", env: []string{"CNI_NETNS=/etc/passwd"}, code: 4, want: "CNI_NETNS /etc/passwd"},
-	{name: "namespace that is a folder", plugin: "loopback", env: []string{"CNI_NETNS=/run/netns"}, code: 4, want: "CNI_NETNS /run/netns"},
-	{name: "namespace of mounts", env: []string{"CNI_NETNS=/proc/self/ns/mnt"}, code: 4, want: "CNI_NETNS /proc/self/ns/mnt"},
-	{name: "namespace that is nowhere", verb: "CHECK", config: ptp(good + `,"prevResult":{"cniVersion":"1.1.0","ips":[{"address":"10.77.0.2/24"}]}`), env: []string{"CNI_NETNS=/run/netns/nowhere"}, code: 3, want: "/run/netns/nowhere"},
+	{name: "namespace that is nowhere", env: []string{"CNI_NETNS=/run/netns/nowhere"}, code: 4, want: "CNI_NETNS /run/netns/nowhere: there is no such network namespace; it is a path, such as /run/netns/NAME or /proc/PID/ns/net; does"},
+	{name: "namespace that is a file", env: []string{"CNI_NETNS=/etc/passwd"}, code: 4, want: "CNI_NETNS /etc/passwd: there is no such network namespace, but a regular file; it is a path"},
+	{name: "namespace that is a folder", plugin: "loopback", env: []string{"CNI_NETNS=/run/netns"}, code: 4, want: "CNI_NETNS /run/netns: there is no such network namespace, but a folder"},
+	{name: "namespace of mounts", env: []string{"CNI_NETNS=/proc/self/ns/mnt"}, code: 4, want: "CNI_NETNS /proc/self/ns/mnt: there is no such network namespace, but a namespace of another kind"},
+	{name: "namespace that is nowhere", verb: "CHECK", config: ptp(good + `,"prevResult":{"cniVersion":"1.1.0","ips":[{"address":"10.77.0.2/24"}]}`), env: []string{"CNI_NETNS=/run/netns/nowhere"}, code: 3, want: "/run/netns/nowhere: there is no such network namespace; the container is gone"},
 	{name: "argument that is no pair", env: []string{"CNI_ARGS=MAC"}, code: 4, want: `CNI_ARGS: "MAC" is not a pair KEY=value`},
 	{name: "argument nobody knows", env: []string{"CNI_ARGS=COLOUR=red"}, code: 4, want: `CNI_ARGS: unknown arguments "COLOUR=red"`},
 	{name: "argument nobody knows", plugin: "bridge", env: []string{"CNI_ARGS=COLOUR=red"}, code: 4, want: `IgnoreUnknown=1`},
@@ -223,7 +224,11 @@ func TestRefusals(t *testing.T) {
 				if strings.Contains(said, "\n") || failure.Msg == "" || strings.HasSuffix(failure.Msg, ".") {
 					t.Errorf("not one line that can be put into another: %q", said)
 				}
-				if !early {
+				if early {
+					if !strings.Contains(failure.Details, fmt.Sprintf("plugin %s, ", tt.plugin)) {
+						t.Errorf("the details do not name the plugin: %q", failure.Details)
+					}
+				} else {
 					tt.names(t, failure)
 				}
 				host.Unchanged(t, before, stays(bridgeName)...)
