@@ -25,7 +25,14 @@ const (
 const CodeInternal Code = 999
 
 // Error describes the code in words, for a Code that stands alone.
-func (c Code) Error() string { return fmt.Sprintf("%s (CNI error code %d)", c.words(), uint(c)) }
+//
+// No code at all is that of no error, which a struct that has a Code may hold.
+func (c Code) Error() string {
+	if c == 0 {
+		return "no error"
+	}
+	return fmt.Sprintf("%s (CNI error code %d)", c.words(), uint(c))
+}
 
 func (c Code) words() string {
 	switch c {

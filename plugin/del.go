@@ -165,6 +165,11 @@ func (s *session) reconfigure(keys map[string]any) error {
 	}
 	call := *s.Request.Request
 	call.Config = config
-	s.Request, err = NewRequest(&call)
-	return err
+	r, err := NewRequest(&call)
+	if err != nil {
+		return err
+	}
+	r.records = s.host.Records
+	s.Request = r
+	return nil
 }

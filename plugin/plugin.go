@@ -127,6 +127,7 @@ func (p Plugin) Serve(ctx context.Context, h *Host, call *cni.Request) (*cni.Res
 	r, err := NewRequest(call)
 	var result *cni.Result
 	if err == nil {
+		r.records = h.Records
 		s.Request = r
 		result, err = p.serve(ctx, s)
 	}

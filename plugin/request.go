@@ -14,7 +14,13 @@ type Request struct {
 	// Owner is the attachment that the call is about; only Network is set
 	// for GC and STATUS.
 	Owner state.Owner
+
+	records state.Records
 }
+
+// Recorded returns what all plugins have recorded of attachments. It reads a whole
+// folder, which is for messages alone.
+func (r *Request) Recorded() ([]state.Record, error) { return r.records.All() }
 
 // NewRequest decodes the configuration and the arguments of a call.
 //

@@ -10,10 +10,12 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // NS tells which namespace an object lives in: the host's, in which the
@@ -35,7 +37,10 @@ type Key struct {
 	Name string `json:"name"`
 }
 
-func (k Key) String() string { return fmt.Sprintf("%s %s %s", k.NS, k.Kind, k.Name) }
+// String leaves out the parts of the name that are empty.
+func (k Key) String() string {
+	return fmt.Sprintf("%s %s %s", k.NS, k.Kind, strings.Join(strings.Fields(k.Name), " "))
+}
 
 // A Drift is one difference between what a plan wants and what is there. An
 // absent object is one Drift with an empty Field.
@@ -50,8 +55,11 @@ func (d Drift) String() string {
 	if d.Field == "" {
 		return fmt.Sprintf("%s is missing", d.Key)
 	}
-	return fmt.Sprintf("%s: %s is %s, want %s", d.Key, d.Field, d.Got, d.Want)
+	return fmt.Sprintf("%s: %s is %s, want %s", d.Key, d.Field, cmp.Or(d.Got, none), cmp.Or(d.Want, none))
 }
+
+// none stands for an empty value.
+const none = "nothing"
 
 // Missing is the drift of an object that is not there.
 func Missing(k Key) []Drift { return []Drift{{Key: k}} }

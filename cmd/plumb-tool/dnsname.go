@@ -18,7 +18,7 @@ func dnsnameResolverCommand() *cobra.Command {
 		Use:    dnsname.Command + " FOLDER SOCKET",
 		Short:  "Resolve containers' names; the plugin dnsname starts it",
 		Hidden: true, // it needs a socket from the plugin
-		Args:   cobra.ExactArgs(2),
+		Args:   arguments,
 		RunE: func(_ *cobra.Command, args []string) error {
 			socket, err := strconv.Atoi(args[1])
 			if err != nil {

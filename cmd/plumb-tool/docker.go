@@ -72,7 +72,7 @@ func dockerConnectCommand(f *dockerFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "connect CONTAINER NETWORK",
 		Short: "Attach a running container to a network, over its restarts too",
-		Args:  cobra.ExactArgs(2),
+		Args:  arguments,
 
 		ValidArgsFunction: completeNetworks(1, &f.netDir, func(*cni.List) bool { return true }),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -107,7 +107,7 @@ func dockerDisconnectCommand(f *dockerFlags) *cobra.Command {
 		Short: "Take a container out of a network",
 		Long: `Takes a container out of a network. A container whose label names the network is on it again from its
 next start on.`,
-		Args: cobra.ExactArgs(2),
+		Args: arguments,
 
 		ValidArgsFunction: completeNetworks(1, &f.netDir, func(*cni.List) bool { return true }),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -136,7 +136,7 @@ func dockerListCommand(f *dockerFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ls [CONTAINER]",
 		Short: "Which containers are on which networks; needs no engine",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  arguments,
 		RunE: func(c *cobra.Command, args []string) error {
 			list, err := listDocker(f.attacher(c), strings.Join(args, ""))
 			if err != nil && len(list) == 0 {

@@ -31,7 +31,7 @@ func fuseCommand() *cobra.Command {
 		Use:   "fuse NETWORK",
 		Short: "Have all plugins of a network called in one process, or undo that",
 		Long:  fuseHelp,
-		Args:  cobra.ExactArgs(1),
+		Args:  arguments,
 		RunE: func(c *cobra.Command, args []string) error {
 			path, err := configurationFile(netDir, args[0])
 			if err != nil {

@@ -31,7 +31,7 @@ func installCommand() *cobra.Command {
 		Use:   "install DIR",
 		Short: "Place the plugins into a folder, or upgrade those that are there",
 		Long:  installHelp,
-		Args:  cobra.ExactArgs(1),
+		Args:  arguments,
 		RunE: func(c *cobra.Command, args []string) error {
 			if !filepath.IsAbs(args[0]) {
 				return fmt.Errorf("%q is not an absolute path", args[0])

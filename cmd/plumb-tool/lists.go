@@ -39,7 +39,7 @@ func listsInstallCommand() *cobra.Command {
 		Use:   "install FILE DIR",
 		Short: "Place a list of plugins into a runtime's folder",
 		Long:  listsInstallHelp,
-		Args:  cobra.ExactArgs(2),
+		Args:  arguments,
 		RunE: func(c *cobra.Command, args []string) error {
 			p.file, p.dir = args[0], args[1]
 			if p.name == "" {

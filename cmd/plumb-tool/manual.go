@@ -26,7 +26,7 @@ func manualCommand() *cobra.Command {
 		Use:   "manual DIR",
 		Short: "Write manual pages and shell completions",
 		Long:  manualHelp,
-		Args:  cobra.ExactArgs(1),
+		Args:  arguments,
 		RunE: func(c *cobra.Command, args []string) error {
 			date := time.Now()
 			if epoch := os.Getenv("SOURCE_DATE_EPOCH"); epoch != "" {

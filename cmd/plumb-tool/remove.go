@@ -41,7 +41,7 @@ func removeCommand() *cobra.Command {
 		Use:   "remove [BIN]",
 		Short: "After other plugins have taken over: sweep what is plumb's own",
 		Long:  removeHelp,
-		Args:  cobra.MaximumNArgs(1),
+		Args:  arguments,
 		RunE: func(c *cobra.Command, args []string) error {
 			for _, dir := range r.sweep.DataDirs {
 				if !filepath.IsAbs(dir) {

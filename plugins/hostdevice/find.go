@@ -12,7 +12,9 @@ import (
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/rtnl"
+	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/state"
+	"github.com/plumb-cni/plumb/state/device"
 )
 
 // Folders of the kernel's devices (Documentation/ABI/testing/sysfs-bus-pci).
@@ -58,6 +60,14 @@ func (c *Config) pci() string {
 	return c.PCIBusID
 }
 
+// key begins a message about that address.
+func (c *Config) key() string {
+	if c.RuntimeConfig.DeviceID != "" {
+		return "runtimeConfig.deviceID: "
+	}
+	return "pciBusID: "
+}
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
@@ -83,6 +93,37 @@ func (c *Config) validateNames() error {
 	return nil
 }
 
+// held says who has the device that the host has not, as far as a record tells of
+// it, and else returns the error.
+func (c *Config) held(r *plugin.Request, err error) error {
+	if c.by() != byName && c.by() != byMAC {
+		return err
+	}
+	records, unread := r.Recorded()
+	if unread != nil {
+		return err
+	}
+	wanted, _ := net.ParseMAC(c.HWAddr) // it is valid, or not asked for
+	for _, record := range records {
+		if record.Plugin != typeName {
+			continue
+		}
+		for _, obj := range record.Objects {
+			names, mac, ok := device.Taken(obj)
+			if !ok || c.by() == byName && !slices.Contains(names, c.Device) || c.by() == byMAC && mac != wanted.String() {
+				continue
+			}
+			if alive, err := record.Alive(); err != nil || !alive {
+				continue
+			}
+			return cni.Errorf(state.CodeConflict, "device %s is in container %s already, as %s of network %s",
+				names[0], record.Owner.ContainerID, record.Owner.IfName, record.Owner.Network).
+				WithDetails("a device is in one container at a time; delete that attachment first")
+		}
+	}
+	return err
+}
+
 // userspace reports whether the device is bound to a driver that leaves it to a
 // program in user space, such as one of DPDK. It has no interface then.
 func (c *Config) userspace() bool {
@@ -105,11 +146,11 @@ func (c *Config) find(r state.Reader) (*rtnl.Link, error) {
 	case byMAC:
 		return withMAC(conn, c.HWAddr)
 	case byPath:
-		return below(conn, byPath, c.KernelPath)
+		return below(conn, string(byPath), c.KernelPath)
 	case byAuxiliary:
-		return below(conn, byAuxiliary, filepath.Join(auxiliaryDevices, c.pci()))
+		return below(conn, c.key()+string(byAuxiliary), filepath.Join(auxiliaryDevices, c.pci()))
 	}
-	return below(conn, byPCI, filepath.Join(pciDevices, c.pci()))
+	return below(conn, c.key()+string(byPCI), filepath.Join(pciDevices, c.pci()))
 }
 
 // named returns the link of a name, and an error in words if it isn't there.
@@ -146,7 +187,7 @@ func withMAC(conn rtnl.Reader, text string) (*rtnl.Link, error) {
 
 // below returns the network device of a parent device: the first by name that is
 // on the host. Those of virtio have a device in between.
-func below(conn rtnl.Reader, what way, parent string) (*rtnl.Link, error) {
+func below(conn rtnl.Reader, what, parent string) (*rtnl.Link, error) {
 	folders, err := filepath.Glob(filepath.Join(parent, "virtio*", "net"))
 	if err != nil {
 		return nil, cni.Errorf(cni.CodeInvalidConfig, "%s %s: %w", what, parent, err)

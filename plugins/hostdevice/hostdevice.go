@@ -5,6 +5,7 @@ package hostdevice
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/netip"
 	"strings"
 
@@ -45,10 +46,13 @@ type Config struct {
 	} `json:"runtimeConfig"`
 }
 
+// typeName is the plugin's.
+const typeName = "host-device"
+
 // New returns the plugin.
 func New() plugin.Plugin {
 	return plugin.New(plugin.Def[Config]{
-		Name:       "host-device",
+		Name:       typeName,
 		Validate:   validate,
 		Links:      links,
 		Desired:    desired,
@@ -81,6 +85,9 @@ func links(_ context.Context, c *Config, r *plugin.Request, rd state.Reader) (st
 	d := device.Device{As: r.IfName, MAC: iface.MAC(r, nil), MTU: iface.MTU(r)}
 	if r.Verb == cni.VerbAdd {
 		found, err := c.find(rd)
+		if errors.Is(err, cni.CodeInvalidConfig) {
+			err = c.held(r, err)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -134,7 +134,9 @@ func TestLife(t *testing.T) {
 		t.Errorf("TCP: %v %v", answer, err)
 	}
 	f.do(t, "CHECK", config+prev(result))
-	f.fails(t, "ADD", config, cni.CodeInvalidConfig, "no device nic0; is it in a container already?")
+	for _, way := range []string{`,"device":"nic0"`, `,"device":"enp9s0"`, `,"hwaddr":"` + hwaddr + `"`} {
+		f.fails(t, "ADD", way+ipam, state.CodeConflict, "device nic0 is in container one already, as net1 of network nics")
+	}
 	f.do(t, "CHECK", config+prev(result)) // and that ADD has not taken away what the first one made
 	f.do(t, "STATUS", config)
 	f.do(t, "DEL", config+prev(result))
@@ -220,9 +222,10 @@ func TestKeys(t *testing.T) {
 		{`,"hwaddr":"02:0d:00:00:00:99"`, "no device of the host has the hardware address 02:0d:00:00:00:99"},
 		{`,"kernelpath":"/sys/class/net/nic0"`, "is not a folder below /sys/devices"},
 		{`,"kernelpath":"/sys/devices/../class"`, "is not a folder below /sys/devices"},
-		{`,"kernelpath":"/sys/devices/nothing"`, "there is no such device"},
+		{`,"kernelpath":"/sys/devices/nothing"`, "kernelpath /sys/devices/nothing: there is no such device"},
+		{`,"runtimeConfig":{"deviceID":"0000:00:0f.0"}`, "runtimeConfig.deviceID: PCI device /sys/bus/pci/devices/0000:00:0f.0: there is no such device"},
 		{`,"pciBusID":"../../x"`, "is not the name of a device on a bus"},
-		{`,"pciBusID":"0000:00:0f.0"`, "there is no such device"},
+		{`,"pciBusID":"0000:00:0f.0"`, "pciBusID: PCI device /sys/bus/pci/devices/0000:00:0f.0: there is no such device"},
 		{`,"pciBusID":"0000:00:0b.0"`, "has no network device on the host"},
 		{`,"device":"lo"`, "has to stay in its namespace"},
 	} {

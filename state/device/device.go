@@ -86,6 +86,16 @@ func (d Device) Before(_ context.Context, r state.Reader) (json.RawMessage, erro
 	return json.Marshal(o)
 }
 
+// Taken returns what a device that was taken was called on the host, its own name
+// first, and its hardware address there, as an object of a record tells.
+func Taken(obj state.Object) (names []string, mac string, ok bool) {
+	var o origin
+	if obj.Key.Kind != kindName || json.Unmarshal(obj.Before, &o) != nil {
+		return nil, "", false
+	}
+	return append([]string{o.Name}, o.AltNames...), o.MAC, true
+}
+
 // read looks at the device on the host.
 func (d Device) read(conn rtnl.Reader, sandbox netns.ID) (*origin, error) {
 	l, err := conn.LinkByIndex(d.Index)
@@ -172,8 +182,12 @@ func (d Device) refuseTaken(k *state.Kernel) error {
 	if err != nil {
 		return err
 	}
-	return cni.Errorf(state.CodeConflict, "interface %s already exists in the sandbox (%s, alias %q); "+
-		"was this container added before without being deleted?", d.As, l.MAC, l.Alias)
+	what := l.MAC.String()
+	if l.Alias != "" {
+		what += ", alias " + l.Alias
+	}
+	return cni.Errorf(state.CodeConflict, "interface %s already exists in the sandbox (%s); "+
+		"was this container added before without being deleted?", d.As, what)
 }
 
 // Diff looks for the device in the sandbox.
@@ -204,7 +218,7 @@ func (d Device) Diff(_ context.Context, r state.Reader) ([]state.Drift, error) {
 		drift("mtu", fmt.Sprint(d.MTU), fmt.Sprint(l.MTU))
 	}
 	if cni.ValidateIfName(l.Alias) != nil { // as when it is a link of the sandbox's own
-		drift("alias", "its name on the host", fmt.Sprintf("%q", l.Alias))
+		drift("alias", "its name on the host", l.Alias)
 	}
 	return drifts, nil
 }

@@ -186,8 +186,8 @@ func (f *filter) defects() (list []defect) {
 	}
 	if got := f.rules.Rules; !slices.EqualFunc(got, acceptRules(f.table), nftconn.Rule.Equal) {
 		list = append(list, defect{
-			"rules of chain " + f.table.String() + " " + acceptChain(f.table),
-			fmt.Sprintf("%d as plumb makes them", len(acceptRules(f.table))), fmt.Sprintf("%d with others", len(got)),
+			"what is in chain " + f.table.String() + " " + acceptChain(f.table),
+			fmt.Sprintf("the %d rules that plumb makes", len(acceptRules(f.table))), fmt.Sprintf("%d rules, not all of them plumb's", len(got)),
 		})
 	}
 	return list

@@ -361,7 +361,25 @@ func compareBridge(c *comparison, r state.Reader, name string, port *rtnl.Link) 
 		c.drifts = append(c.drifts, state.Missing(SandboxKey(name))...)
 		return nil
 	}
-	compare(c, "bridge", fmt.Sprintf("%s (index %d)", name, bridge.Index), fmt.Sprintf("%s (index %d)", name, port.Master))
+	return compareMaster(c, r, state.Sandbox, bridge, port)
+}
+
+// compareMaster compares which bridge a link is a port of.
+func compareMaster(c *comparison, r state.Reader, ns state.NS, bridge, port *rtnl.Link) error {
+	if port.Master == bridge.Index {
+		return nil
+	}
+	master := "none"
+	if port.Master != 0 {
+		conn, err := r.Route(ns)
+		if err != nil {
+			return err
+		}
+		if other, err := conn.LinkByIndex(port.Master); err == nil {
+			master = other.Name
+		}
+	}
+	c.drifts = append(c.drifts, state.Drift{Key: c.key, Field: "bridge", Want: bridge.Name, Got: master})
 	return nil
 }
 

@@ -216,7 +216,9 @@ func (v Veth) Diff(_ context.Context, r state.Reader) ([]state.Drift, error) {
 		if bridge == nil {
 			return append(c.drifts, state.Missing(Key(v.Bridge))...), nil
 		}
-		compare(&c, "bridge", fmt.Sprintf("%s (index %d)", v.Bridge, bridge.Index), fmt.Sprintf("%s (index %d)", v.Bridge, host.Master))
+		if err := compareMaster(&c, r, state.Host, bridge, host); err != nil {
+			return nil, err
+		}
 		compare(&c, "hairpin", v.Hairpin, host.Hairpin)
 		if v.Isolated { // otherwise a later plugin may have isolated it
 			compare(&c, "isolated", true, host.Isolated)

@@ -207,7 +207,10 @@ func (d *Daemon) persist(ctx context.Context, logf func(string, ...any), attempt
 				continue
 			}
 		}
-		return cni.Errorf(cni.CodeTryAgain, "%w: %w", context.Cause(whole), err)
+		if cause := context.Cause(whole); !errors.Is(err, cause) { // it ended in a pause
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+		return cni.Errorf(cni.CodeTryAgain, "%w", err).WithDetails("is there a server on that network, with an address to give?")
 	}
 }
 
