@@ -109,3 +109,25 @@ func TestCodeText(t *testing.T) {
 		}
 	}
 }
+
+// TestAbout: whose call an error is about is behind the details, and can be taken back by who says it anyway.
+func TestAbout(t *testing.T) {
+	who := Subject{Plugin: "ptp", Verb: VerbAdd, Network: "net", ContainerID: "c1", IfName: "eth0"}
+	const words = "plugin ptp, ADD, network net, container c1, interface eth0"
+	for details, want := range map[string]string{"": words, "do it again": "do it again (" + words + ")"} {
+		e := Errorf(CodeTryAgain, "busy").WithDetails(details)
+		told := e.About(who)
+		if told.Details != want || told.NotAbout(who).Details != details || told.Code != CodeTryAgain {
+			t.Errorf("%q: %+v, and back: %+v", details, told, told.NotAbout(who))
+		}
+		if other := (Subject{Plugin: "ptp", Verb: VerbDel}); told.NotAbout(other).Details != want {
+			t.Errorf("%q: what is about another call is taken from %+v", details, told)
+		}
+	}
+	if got := (Subject{Plugin: "ptp", Verb: VerbStatus, Network: "net"}).String(); got != "plugin ptp, STATUS, network net" {
+		t.Error(got)
+	}
+	if got := fmt.Sprintf("%+v", struct{ Code Code }{}); got != "{Code:no error}" {
+		t.Error(got)
+	}
+}
