@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 
@@ -14,6 +15,9 @@ type variable struct {
 	required bool
 	validate func(string) error // nil if anything goes
 }
+
+// errUnknownVerb is the reference's in all of its words, which callers compare.
+var errUnknownVerb = errors.New("unknown CNI_COMMAND")
 
 // request reads the environment. What is missing is named in one error, all of
 // it at once, and so is what is malformed (code 4, SPEC section 5, "Error").
@@ -38,8 +42,7 @@ func request(getenv func(string) string) (cni.Request, error) {
 	case cni.VerbGC, cni.VerbStatus:
 		vars = []variable{{"CNI_PATH", &path, true, nil}}
 	default:
-		return req, cni.Errorf(cni.CodeInvalidEnvironment, "unknown CNI_COMMAND: %s", req.Verb).
-			WithDetails("it is ADD, CHECK, DEL, GC, STATUS or VERSION, in capitals")
+		return req, cni.Errorf(cni.CodeInvalidEnvironment, "%w: %s", errUnknownVerb, req.Verb)
 	}
 
 	var missing, invalid []string

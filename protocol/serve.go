@@ -148,7 +148,7 @@ func (c *call) run(ctx context.Context) (out []byte, err error) {
 	}()
 
 	if err := c.receive(); err != nil {
-		return nil, err
+		return nil, c.tell(err)
 	}
 	if c.req.Verb == cni.VerbVersion {
 		// The configuration was not read, so the answer names the newest
@@ -189,18 +189,20 @@ func Receive(h Handler, env Environment) (*cni.Request, error) {
 	return &c.req, nil
 }
 
-// receive reads the request and checks it. Its errors name what the call is about,
-// as far as that has been read.
-func (c *call) receive() error {
-	if err := c.read(); err != nil {
-		return cni.AsError(err).About(cni.Subject{
-			Plugin: c.handler.Name(), Verb: c.req.Verb, Network: c.network, ContainerID: c.req.ContainerID, IfName: c.req.IfName,
-		})
+// tell adds to the error of a request that was refused what the call is about, as
+// far as that has been read.
+func (c *call) tell(err error) error {
+	e := cni.AsError(err)
+	if errors.Is(err, errUnknownVerb) {
+		e = e.WithDetails("it is ADD, CHECK, DEL, GC, STATUS or VERSION, in capitals")
 	}
-	return nil
+	return e.About(cni.Subject{
+		Plugin: c.handler.Name(), Verb: c.req.Verb, Network: c.network, ContainerID: c.req.ContainerID, IfName: c.req.IfName,
+	})
 }
 
-func (c *call) read() (err error) {
+// receive reads the request and checks it.
+func (c *call) receive() (err error) {
 	if c.req, err = request(c.env.Getenv); err != nil {
 		return err
 	}
