@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
+	"slices"
 
 	"github.com/plumb-cni/plumb/cni"
 
@@ -64,6 +66,51 @@ func From(result *cni.Result, version string) (types.Result, error) {
 	return Create(version, data)
 }
 
+// A Format is what a package of results says of its own.
+type Format struct {
+	Newest   string   // of Versions: what a result is of that names none
+	Versions []string // all that have this format
+}
+
+// Decode decodes a result into r, whose version has to be one of the format.
+func (f Format) Decode(data []byte, r types.Result) (types.Result, error) {
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, err
+	}
+	if !slices.Contains(f.Versions, r.Version()) {
+		return nil, fmt.Errorf("result type supports %v but unmarshalled CNIVersion is %q", f.Versions, r.Version())
+	}
+	return r, nil
+}
+
+// Convert converts a result of the format, whose version is at own, to another
+// version; "" is 0.1.0. For one of the same format as makes a deep copy.
+func (f Format) Convert(from types.Result, own *string, version string, as func(version string) types.Result) (types.Result, error) {
+	if *own == "" {
+		*own = f.Newest
+	}
+	if version != *own && version != "" && slices.Contains(f.Versions, version) {
+		return as(version), nil
+	}
+	return Convert(from, version)
+}
+
+// Copies returns deep copies of the elements of a list.
+func Copies[T interface{ Copy() T }](list []T) []T {
+	var copies []T
+	for _, one := range list {
+		copies = append(copies, one.Copy())
+	}
+	return copies
+}
+
+// An IP is the form of an address in results, since 0.3.0.
+type IP struct {
+	Interface *int        `json:"interface,omitempty"`
+	Address   types.IPNet `json:"address"`
+	Gateway   net.IP      `json:"gateway,omitempty"`
+}
+
 // As converts a result to a version of the format of R.
 func As[R types.Result](from types.Result, version string) (R, error) {
 	var none R
@@ -76,19 +123,6 @@ func As[R types.Result](from types.Result, version string) (R, error) {
 		return none, fmt.Errorf("result of version %s is a %T, not a %T", version, converted, none)
 	}
 	return result, nil
-}
-
-// Decode decodes a result into r, whose version has to be one of versions.
-func Decode(data []byte, r types.Result, versions []string) (types.Result, error) {
-	if err := json.Unmarshal(data, r); err != nil {
-		return nil, err
-	}
-	for _, v := range versions {
-		if r.Version() == v {
-			return r, nil
-		}
-	}
-	return nil, fmt.Errorf("result type supports %v but unmarshalled CNIVersion is %q", versions, r.Version())
 }
 
 // Print writes a result as plugins print it.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
 
 	"github.com/plumb-cni/plumb/cni"
 
@@ -18,9 +17,9 @@ import (
 // ImplementedSpecVersion is the newest version that has this format.
 const ImplementedSpecVersion string = string(cni.V020)
 
-var supportedVersions = []string{"", string(cni.V010), ImplementedSpecVersion}
+var format = convert.Format{Newest: ImplementedSpecVersion, Versions: []string{"", string(cni.V010), ImplementedSpecVersion}}
 
-func init() { convert.Register(NewResult, supportedVersions...) }
+func init() { convert.Register(NewResult, format.Versions...) }
 
 // A Result is what ADD reports.
 type Result struct {
@@ -48,7 +47,7 @@ type ipConfigJSON struct {
 // version than 0.1.0 and 0.2.0 is an error.
 func NewResult(data []byte) (types.Result, error) {
 	r := new(Result)
-	if _, err := convert.Decode(data, r, supportedVersions); err != nil {
+	if _, err := format.Decode(data, r); err != nil {
 		return nil, err
 	}
 	if r.CNIVersion == "" {
@@ -68,13 +67,9 @@ func (r *Result) Version() string { return r.CNIVersion }
 // GetAsVersion converts r to a version of the specification; "" is 0.1.0. An r that
 // names no version is of 0.2.0.
 func (r *Result) GetAsVersion(version string) (types.Result, error) {
-	if r.CNIVersion == "" {
-		r.CNIVersion = ImplementedSpecVersion
-	}
-	if version != r.CNIVersion && version != "" && slices.Contains(supportedVersions, version) {
-		return &Result{version, r.IP4.Copy(), r.IP6.Copy(), *r.DNS.Copy()}, nil
-	}
-	return convert.Convert(r, version)
+	return format.Convert(r, &r.CNIVersion, version, func(version string) types.Result {
+		return &Result{version, r.IP4.Copy(), r.IP6.Copy(), *r.DNS.Copy()}
+	})
 }
 
 // Print writes r as JSON to standard output.

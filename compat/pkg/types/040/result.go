@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
 
 	"github.com/plumb-cni/plumb/cni"
 
@@ -20,9 +19,9 @@ import (
 // ImplementedSpecVersion is the newest version that has this format.
 const ImplementedSpecVersion string = string(cni.V040)
 
-var supportedVersions = []string{string(cni.V030), string(cni.V031), ImplementedSpecVersion}
+var format = convert.Format{Newest: ImplementedSpecVersion, Versions: []string{string(cni.V030), string(cni.V031), ImplementedSpecVersion}}
 
-func init() { convert.Register(NewResult, supportedVersions...) }
+func init() { convert.Register(NewResult, format.Versions...) }
 
 // A Result is what ADD reports.
 type Result struct {
@@ -50,15 +49,13 @@ type IPConfig struct {
 
 // ipConfigJSON is the form of an IPConfig.
 type ipConfigJSON struct {
-	Version   string      `json:"version"`
-	Interface *int        `json:"interface,omitempty"`
-	Address   types.IPNet `json:"address"`
-	Gateway   net.IP      `json:"gateway,omitempty"`
+	Version string `json:"version"`
+	convert.IP
 }
 
 // NewResult decodes a result. It has to name a version of this format.
 func NewResult(data []byte) (types.Result, error) {
-	return convert.Decode(data, new(Result), supportedVersions)
+	return format.Decode(data, new(Result))
 }
 
 // GetResult converts a result of any format to version 0.4.0.
@@ -75,28 +72,9 @@ func (r *Result) Version() string { return r.CNIVersion }
 // GetAsVersion converts r to a version of the specification; "" is 0.1.0. An r that
 // names no version is of 0.4.0.
 func (r *Result) GetAsVersion(version string) (types.Result, error) {
-	if r.CNIVersion == "" {
-		r.CNIVersion = ImplementedSpecVersion
-	}
-	if version != r.CNIVersion && slices.Contains(supportedVersions, version) {
-		return r.as(version), nil
-	}
-	return convert.Convert(r, version)
-}
-
-// as returns a deep copy of r, with another version of the same format.
-func (r *Result) as(version string) *Result {
-	c := &Result{CNIVersion: version, DNS: *r.DNS.Copy()}
-	for _, i := range r.Interfaces {
-		c.Interfaces = append(c.Interfaces, i.Copy())
-	}
-	for _, ip := range r.IPs {
-		c.IPs = append(c.IPs, ip.Copy())
-	}
-	for _, route := range r.Routes {
-		c.Routes = append(c.Routes, route.Copy())
-	}
-	return c
+	return format.Convert(r, &r.CNIVersion, version, func(version string) types.Result {
+		return &Result{version, convert.Copies(r.Interfaces), convert.Copies(r.IPs), convert.Copies(r.Routes), *r.DNS.Copy()}
+	})
 }
 
 // Print writes r as JSON to standard output.
@@ -136,7 +114,7 @@ func (i *IPConfig) String() string { return fmt.Sprintf("%+v", *i) }
 
 // MarshalJSON returns the form of the specification.
 func (c *IPConfig) MarshalJSON() ([]byte, error) {
-	return json.Marshal(ipConfigJSON{c.Version, c.Interface, types.IPNet(c.Address), c.Gateway})
+	return json.Marshal(ipConfigJSON{c.Version, convert.IP{Interface: c.Interface, Address: types.IPNet(c.Address), Gateway: c.Gateway}})
 }
 
 // UnmarshalJSON takes the form that MarshalJSON returns.
