@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -43,16 +44,31 @@ func Bin(t testing.TB) string {
 	return dir
 }
 
-// built is the folder that all tests of a process share; Main removes it.
+// built is the folder that all tests of a process share.
 var built struct {
 	once sync.Once
 	dir  string
 	err  error
 }
 
+// builtPrefix begins the names of these folders; the ID of the process outside follows, which removes them.
+const builtPrefix = "plumb-test-bin-"
+
+// removeBuilt removes the folders of this process's children, and those of processes that were killed.
+func removeBuilt() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), builtPrefix+"*"))
+	for _, dir := range dirs {
+		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), builtPrefix), "-")
+		pid, err := strconv.Atoi(owner)
+		if err == nil && (pid == os.Getpid() || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)) {
+			os.RemoveAll(dir)
+		}
+	}
+}
+
 func buildBin(root string) (string, error) {
 	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "plumb-bin-"); built.err == nil {
+		if built.dir, built.err = os.MkdirTemp("", builtPrefix+os.Getenv(insideEnv)+"-"); built.err == nil {
 			// Outside, because a module may have to be downloaded for what this package doesn't import.
 			_, built.err = try(Outside(root, filepath.Join(root, "scripts/build"), built.dir, "all"))
 		}

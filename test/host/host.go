@@ -38,6 +38,7 @@ func Main(m *testing.M) {
 	outer, fresh := strings.CutPrefix(os.Getenv(insideEnv), "new:")
 	if outer == "" {
 		status, err := wrap()
+		removeBuilt()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "test/host:", err)
 			status = 1
@@ -54,9 +55,7 @@ func Main(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "test/host: prepare the private host:", err)
 		os.Exit(1)
 	}
-	status := m.Run()
-	os.RemoveAll(built.dir) // "" where Bin wasn't called
-	os.Exit(status)
+	os.Exit(m.Run())
 }
 
 // wrap runs this same test binary with its arguments in new namespaces and returns its exit status.

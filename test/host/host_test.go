@@ -3,12 +3,14 @@ package host
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -63,6 +65,35 @@ func TestChild(t *testing.T) {
 	t.Log(ns)
 	if os.Getenv("WANT_FAILURE") != "" {
 		t.Fail()
+	}
+}
+
+// TestKilled: a run that is killed leaves nothing that it has built.
+func TestKilled(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cmd := exec.Command(exe, "-test.run=^TestKilledChild$", "-test.v")
+	cmd.Env = append(os.Environ(), insideEnv+"=", "WANT_KILL=1", "TMPDIR="+dir)
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "built in "+filepath.Join(dir, builtPrefix)) {
+		t.Errorf("the child ends with %v and says %s", err, out)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("left is %v (%v)", entries, err)
+	}
+}
+
+// TestKilledChild is what TestKilled starts.
+func TestKilledChild(t *testing.T) {
+	if os.Getenv("WANT_KILL") == "" {
+		return
+	}
+	fmt.Println("built in", Bin(t))
+	if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
 	}
 }
 
