@@ -117,18 +117,13 @@ func (r Records) write(rec *Record) error {
 		return fmt.Errorf("encode record: %w", err)
 	}
 	path := r.path(name(rec.Plugin, rec.Owner))
-	temp := r.path("." + name(rec.Plugin, rec.Owner))
-	err = smallfile.Create(temp, data, 0o600)
+	err = smallfile.Replace(path, data, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(r.path(""), 0o700); err == nil {
-			err = smallfile.Create(temp, data, 0o600)
+			err = smallfile.Replace(path, data, 0o600)
 		}
 	}
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
 	if err != nil {
-		os.Remove(temp) // of which there may be a part; where nothing can be written there is none
 		return r.failed("write", err)
 	}
 	return nil
@@ -164,8 +159,9 @@ func (rec *Record) take(old *Record) {
 // Delete removes the record of an attachment. None is success.
 func (r Records) Delete(plugin string, o Owner) error {
 	// An ADD that was killed before the rename has left its temporary file.
-	for _, file := range []string{"." + name(plugin, o), name(plugin, o)} {
-		if err := os.Remove(r.path(file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	path := r.path(name(plugin, o))
+	for _, file := range []string{smallfile.Temp(path), path} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return r.failed("delete", err)
 		}
 	}

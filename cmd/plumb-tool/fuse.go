@@ -16,6 +16,7 @@ import (
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/fused"
+	"github.com/plumb-cni/plumb/internal/smallfile"
 )
 
 const fuseHelp = `Rewrites the configuration of a network so that all of its plugins are called in one process: a runtime that executes
@@ -105,7 +106,7 @@ func rewriteFile(path string, rewrite func([]byte) ([]byte, error), out io.Write
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	text.WriteByte('\n')
-	if err := replace(path, text.Bytes(), info.Mode().Perm()); err != nil {
+	if err := smallfile.ReplaceOnDisk(path, text.Bytes(), info.Mode().Perm()); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "rewrote", path)

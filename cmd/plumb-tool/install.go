@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -36,7 +37,7 @@ func installCommand() *cobra.Command {
 			if !filepath.IsAbs(args[0]) {
 				return fmt.Errorf("%q is not an absolute path", args[0])
 			}
-			return install(plugindir.Folder{Dir: args[0]}, in, with, c.OutOrStdout())
+			return install(c.Context(), plugindir.Folder{Dir: args[0]}, in, with, c.OutOrStdout())
 		},
 	}
 	c.Flags().BoolVar(&in.Copy, "copy", false, "make each plugin a file, by hard links, instead of a symbolic link")
@@ -47,7 +48,7 @@ func installCommand() *cobra.Command {
 }
 
 // install places the programs of a folder.
-func install(to plugindir.Folder, in plugindir.Installation, with []string, out io.Writer) error {
+func install(ctx context.Context, to plugindir.Folder, in plugindir.Installation, with []string, out io.Writer) error {
 	if in.From == "" {
 		self, err := os.Readlink("/proc/self/exe")
 		if err != nil {
@@ -69,7 +70,7 @@ func install(to plugindir.Folder, in plugindir.Installation, with []string, out 
 		}
 		in.Names = append(in.Names, name)
 	}
-	done, err := to.Install(in)
+	done, err := to.Install(ctx, in)
 	for _, what := range done {
 		fmt.Fprintln(out, what)
 	}

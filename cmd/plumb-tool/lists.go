@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/smallfile"
 	"github.com/plumb-cni/plumb/runtime"
 )
 
@@ -101,33 +102,11 @@ func (p placement) place(out io.Writer) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("look at the list that is there: %w", err)
 	}
-	if err := replace(to, data, 0o644); err != nil {
+	if err := smallfile.ReplaceOnDisk(to, data, 0o644); err != nil {
 		return fmt.Errorf("place the list: %w", err)
 	}
 	fmt.Fprintf(out, "%s: network %s\n", to, list.Name)
 	return nil
-}
-
-// replace writes a file that is there whole or not at all. Meanwhile it has a
-// name that no runtime reads.
-func replace(path string, data []byte, mode fs.FileMode) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".plumb-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		f.Close() //nolint:errcheck // it was closed before, if all went well
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := errors.Join(f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // lookEvery is how often keep looks at the file, which may be on a file system

@@ -83,7 +83,7 @@ func (r *removal) run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	folder := plugindir.Folder{Dir: r.bin}
-	done, err := folder.Remove(len(r.sweep.Live) > 0)
+	done, err := folder.Remove(ctx, len(r.sweep.Live) > 0)
 	for _, what := range done {
 		fmt.Fprintln(out, what)
 	}

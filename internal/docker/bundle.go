@@ -2,12 +2,13 @@ package docker
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/plumb-cni/plumb/internal/smallfile"
 )
 
 // A bundle is what an OCI runtime makes a container from: config.json of the
@@ -138,13 +139,5 @@ func (b *bundle) write() error {
 	if err != nil {
 		return err
 	}
-	temp := b.path + ".plumb"
-	err = os.WriteFile(temp, data, b.mode)
-	if err == nil {
-		err = os.Rename(temp, b.path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	return nil
+	return smallfile.Replace(b.path, data, b.mode)
 }

@@ -13,11 +13,11 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/dirlock"
 	"github.com/plumb-cni/plumb/internal/netns"
 	"github.com/plumb-cni/plumb/internal/rtnl"
+	"github.com/plumb-cni/plumb/internal/smallfile"
 	"github.com/plumb-cni/plumb/runtime"
 )
 
@@ -141,6 +141,11 @@ type Records struct{ Dir string }
 
 const recordSuffix = ".json"
 
+// isRecord tells records from what is being written.
+func isRecord(f fs.DirEntry) bool {
+	return strings.HasSuffix(f.Name(), recordSuffix) && !strings.HasPrefix(f.Name(), ".")
+}
+
 // Containers returns the IDs of containers with records.
 func (s Records) Containers() ([]string, error) {
 	entries, err := os.ReadDir(s.Dir)
@@ -183,7 +188,7 @@ func (s Records) read(id string) (records []*Record, torn map[string]error, err 
 	}
 	torn = map[string]error{}
 	for _, f := range files {
-		if !strings.HasSuffix(f.Name(), recordSuffix) {
+		if !isRecord(f) {
 			continue
 		}
 		path := filepath.Join(dir, f.Name())
@@ -220,9 +225,6 @@ func (s Records) whole(id string) ([]*Record, error) {
 	return records, errors.Join(errs...)
 }
 
-// lockPause is how long Lock waits before it tries again.
-const lockPause = 5 * time.Millisecond
-
 // Lock waits until nobody else has locked the container, makes its folder, and
 // returns how to unlock it, which removes the folder if nothing is in it. It fails
 // when the context ends.
@@ -230,49 +232,21 @@ func (s Records) Lock(ctx context.Context, id string) (unlock func() error, err 
 	if err := cni.ValidateContainerID(id); err != nil { // it becomes a path
 		return nil, err
 	}
-	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+	release, err := dirlock.Lock(ctx, filepath.Join(s.Dir, id))
+	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(s.Dir, id)
-	for {
-		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, err
-		}
-		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err == unix.ENOENT {
-			continue // removed just now
-		}
-		if err != nil {
-			return nil, fmt.Errorf("lock %s: %w", dir, err)
-		}
-		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil && isAt(fd, dir) {
-			return func() error { return errors.Join(s.tidy(id), unix.Close(fd)) }, nil
-		}
-		unix.Close(fd)
-		if err != nil && err != unix.EWOULDBLOCK && err != unix.EINTR {
-			return nil, fmt.Errorf("lock %s: %w", dir, err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("lock %s, which another process has locked: %w", dir, context.Cause(ctx))
-		case <-time.After(lockPause):
-		}
-	}
-}
-
-// isAt reports whether a descriptor is of what the path leads to: who had the
-// lock before may have removed it.
-func isAt(fd int, path string) bool {
-	var open, there unix.Stat_t
-	return unix.Fstat(fd, &open) == nil && unix.Stat(path, &there) == nil && open.Dev == there.Dev && open.Ino == there.Ino
+	return func() error {
+		defer release()
+		return s.tidy(id)
+	}, nil
 }
 
 // tidy removes a container's folder without records, and what a crash left in it.
 func (s Records) tidy(id string) error {
 	dir := filepath.Join(s.Dir, id)
 	files, err := os.ReadDir(dir)
-	if err != nil || slices.ContainsFunc(files, func(f fs.DirEntry) bool { return strings.HasSuffix(f.Name(), recordSuffix) }) {
+	if err != nil || slices.ContainsFunc(files, isRecord) {
 		return err
 	}
 	return os.RemoveAll(dir)
@@ -288,13 +262,7 @@ func (s Records) write(r *Record) error {
 	if err != nil {
 		return err
 	}
-	path := s.path(r)
-	temp := path + ".tmp"
-	err = os.WriteFile(temp, data, 0o600)
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
+	if err := smallfile.Replace(s.path(r), data, 0o600); err != nil {
 		return fmt.Errorf("record of container %s, network %q: %w", r.Name, r.Network, err)
 	}
 	return nil

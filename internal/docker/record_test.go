@@ -5,8 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -28,7 +26,7 @@ func TestRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, content := range map[string]string{"torn.json": `{"contain`, "empty.json": "", "eth7.json": `{"containerID":"abc","ifName":"eth0"}`, "eth8.json.tmp": "x"} {
+	for name, content := range map[string]string{"torn.json": `{"contain`, "empty.json": "", "eth7.json": `{"containerID":"abc","ifName":"eth0"}`, ".eth8.json": "x"} {
 		if err := os.WriteFile(filepath.Join(s.Dir, "abc", name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -65,32 +63,6 @@ func TestRecords(t *testing.T) {
 			t.Errorf("container %q is locked", id)
 		}
 	}
-}
-
-// TestLock has many take turns for a folder that comes and goes.
-func TestLock(t *testing.T) {
-	s := Records{t.TempDir()}
-	var all sync.WaitGroup
-	var inside atomic.Int32
-	for range 8 {
-		all.Go(func() {
-			for range 20 {
-				unlock, err := s.Lock(context.Background(), "abc")
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if n := inside.Add(1); n != 1 {
-					t.Errorf("%d at once", n)
-				}
-				inside.Add(-1)
-				if err := unlock(); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	all.Wait()
 }
 
 // TestGone tells a namespace that is gone from one that can't be looked at.

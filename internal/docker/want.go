@@ -106,6 +106,9 @@ func (w Want) Validate() error {
 		if err := cni.ValidateIfName(w.IfName); err != nil {
 			return fmt.Errorf("network %q: %w", w.Network, err)
 		}
+		if strings.HasPrefix(w.IfName, ".") { // as files of records do that are being written
+			return fmt.Errorf("network %q: interface name %q begins with a dot", w.Network, w.IfName)
+		}
 	}
 	for _, ip := range w.IPs {
 		if _, err := address(ip); err != nil {

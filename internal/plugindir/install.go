@@ -2,6 +2,7 @@ package plugindir
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,15 +43,15 @@ type Installation struct {
 // Before it changes anything it looks for files of others in the way, and
 // unless Force is set fails with an error that names them all and matches
 // ErrForeign or ErrPackaged.
-func (f Folder) Install(in Installation) (done []string, err error) {
+func (f Folder) Install(ctx context.Context, in Installation) (done []string, err error) {
 	if err := os.MkdirAll(f.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	// Once before the lock, which leaves a file.
+	// Once before the lock, which leaves a folder.
 	if _, err := f.displaced(in); err != nil {
 		return nil, err
 	}
-	unlock, err := f.lock()
+	unlock, err := f.lock(ctx)
 	if err != nil {
 		return nil, err
 	}

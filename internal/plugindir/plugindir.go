@@ -10,6 +10,7 @@
 package plugindir
 
 import (
+	"context"
 	"debug/buildinfo"
 	"errors"
 	"fmt"
@@ -17,8 +18,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
+	"github.com/plumb-cni/plumb/internal/dirlock"
 	"github.com/plumb-cni/plumb/internal/programs"
 )
 
@@ -31,7 +32,6 @@ const commands = "github.com/plumb-cni/plumb/cmd/"
 const (
 	ownFolder = ".plumb"
 	replaced  = "replaced" // in ownFolder: files of others by their names
-	lockFile  = "lock"     // in ownFolder
 	arriving  = "arriving" // in ownFolder: a file before it is renamed
 )
 
@@ -46,18 +46,16 @@ func (f Folder) replaced(name string) string { return filepath.Join(f.Dir, ownFo
 
 // lock keeps others from placing and removing until the returned function is
 // called.
-func (f Folder) lock() (unlock func(), err error) {
-	if err := os.MkdirAll(f.own(replaced), 0o755); err != nil {
-		return nil, err
-	}
-	file, err := os.OpenFile(f.own(lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+func (f Folder) lock(ctx context.Context) (unlock func(), err error) {
+	unlock, err = dirlock.Lock(ctx, f.own(""))
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, errors.Join(&fs.PathError{Op: "lock", Path: file.Name(), Err: err}, file.Close())
+	if err := errors.Join(os.Chmod(f.own(""), 0o755), os.MkdirAll(f.own(replaced), 0o755)); err != nil {
+		unlock()
+		return nil, err
 	}
-	return func() { file.Close() }, nil
+	return unlock, nil
 }
 
 // ours reports whether a file was placed here: a link to the program beside it, or

@@ -1,6 +1,7 @@
 package plugindir
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,11 +16,11 @@ import (
 // of ours. With keep, plugins that nobody else stands in for stay, with the
 // programs: something needs them. Links of a package stay. It says what it did, in
 // words.
-func (f Folder) Remove(keep bool) (done []string, err error) {
+func (f Folder) Remove(ctx context.Context, keep bool) (done []string, err error) {
 	if _, err := os.Stat(f.Dir); err != nil {
 		return nil, err
 	}
-	unlock, err := f.lock()
+	unlock, err := f.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +88,7 @@ func (f Folder) giveBackMissing(there []string) error {
 // forget removes the folder of our own. Files of others that were kept for
 // names that are nobody's any more stay in it.
 func (f Folder) forget() error {
-	for _, name := range []string{arriving, lockFile, replaced, ""} {
+	for _, name := range []string{arriving, replaced, ""} {
 		err := os.Remove(f.own(name))
 		left, _ := os.ReadDir(f.own(replaced))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && len(left) == 0 {

@@ -1,5 +1,5 @@
-// Package smallfile reads and writes small files of kernel file systems: procfs
-// and tmpfs, which never make one wait. It does without package os, whose files
+// Package smallfile reads and writes small files, most of them of kernel file
+// systems: procfs and tmpfs, which never make one wait. For these it does without package os, whose files
 // each are registered with Go's poller first, which costs more than the work.
 package smallfile
 

@@ -41,3 +41,55 @@ func TestReadWrite(t *testing.T) {
 		t.Error("a file that is too large is read")
 	}
 }
+
+// TestReplace has somebody read a file while it is replaced, and finds nothing left
+// of what fails.
+func TestReplace(t *testing.T) {
+	for name, replace := range map[string]func(string, []byte, fs.FileMode) error{"memory": Replace, "disk": ReplaceOnDisk} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "file")
+		content := func(i int) []byte { return bytes.Repeat([]byte{byte('a' + i)}, 20000) }
+		if err := replace(path, content(0), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		go func() {
+			for i := range 50 {
+				if err := replace(path, content(i%20), 0o640); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+		for reading := true; reading; {
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				reading = false
+			default:
+				got, err := os.ReadFile(path)
+				if err != nil || len(got) != 20000 || !bytes.Equal(got, content(int(got[0]-'a'))) {
+					t.Errorf("%s: half of a file is read, %d bytes: %v", name, len(got), err)
+				}
+			}
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+			t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, "folder", "x"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := replace(filepath.Join(dir, "folder"), nil, 0o600); err == nil {
+			t.Errorf("%s: a folder is replaced", name)
+		}
+		if err := replace(filepath.Join(dir, "none", "file"), nil, 0o600); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: in a folder that is not there: %v", name, err)
+		}
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
+			t.Errorf("%s: left is %v, %v", name, entries, err)
+		}
+	}
+}

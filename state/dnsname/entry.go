@@ -118,17 +118,11 @@ func write(folder, file string, e *Entry) error {
 	if err != nil {
 		return err
 	}
-	temp := filepath.Join(folder, "."+file)
 	for range attempts { // the resolver removes the folder when it ends
 		if err = os.MkdirAll(folder, 0o700); err != nil {
 			return err
 		}
-		if err = smallfile.Create(temp, data, 0o600); err == nil {
-			if err = os.Rename(temp, filepath.Join(folder, file)); err == nil {
-				return nil
-			}
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		if err = smallfile.Replace(filepath.Join(folder, file), data, 0o600); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 	}
@@ -138,8 +132,9 @@ func write(folder, file string, e *Entry) error {
 // erase removes a file, and what a write that was killed has left.
 func erase(folder, file string) error {
 	var errs []error
-	for _, name := range []string{"." + file, file} {
-		if err := os.Remove(filepath.Join(folder, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	path := filepath.Join(folder, file)
+	for _, name := range []string{smallfile.Temp(path), path} {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}

@@ -11,11 +11,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/dirlock"
 	"github.com/plumb-cni/plumb/internal/netns"
 	"github.com/plumb-cni/plumb/internal/programs"
 	"github.com/plumb-cni/plumb/state"
@@ -38,9 +36,6 @@ func Env() []string { return []string{"PATH=/usr/sbin:/sbin:/usr/bin:/bin"} }
 // attempts bounds how often a resolver is started or looked for anew: one may be
 // ending at any time, since nothing was left for it to do.
 const attempts = 5
-
-// lockPause is how long Lock waits before it tries again.
-const lockPause = 2 * time.Millisecond
 
 // A host is where there is a resolver, or ought to be.
 type host struct {
@@ -88,7 +83,7 @@ func (h *host) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := Lock(ctx, h.folder)
+	unlock, err := dirlock.Lock(ctx, h.folder)
 	if err != nil {
 		return err
 	}
@@ -173,51 +168,4 @@ func (h *host) program() (string, error) {
 		}
 	}
 	return "", cni.Errorf(cni.CodeUnavailable, "%w: it is none of %v; install it beside plumb-cni", errNoProgram, tried)
-}
-
-// Lock locks a folder, which is made if it is missing, against the start and the
-// end of a resolver. A process that ends unlocks it as well.
-func Lock(ctx context.Context, folder string) (unlock func(), err error) {
-	for {
-		unlock, err := TryLock(folder)
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, fs.ErrNotExist) {
-			return unlock, err
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			if err := os.MkdirAll(folder, 0o700); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("lock %s: %w", folder, context.Cause(ctx))
-		case <-time.After(lockPause):
-		}
-	}
-}
-
-// TryLock is Lock that does not wait, but fails with EWOULDBLOCK, and does not
-// make the folder.
-func TryLock(folder string) (unlock func(), err error) {
-	fd, err := unix.Open(folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: folder, Err: err}
-	}
-	var locked, there unix.Stat_t
-	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		err = unix.Fstat(fd, &locked)
-	}
-	if err == nil {
-		err = unix.Stat(folder, &there)
-	}
-	if err == nil && (locked.Ino != there.Ino || locked.Dev != there.Dev) {
-		err = unix.ENOENT // removed since it was opened
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, &fs.PathError{Op: "lock", Path: folder, Err: err}
-	}
-	return func() { unix.Close(fd) }, nil
 }

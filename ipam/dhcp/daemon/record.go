@@ -120,12 +120,7 @@ func (s store) save(r *record) error {
 	if err != nil {
 		return err
 	}
-	path := s.path(r.Owner)
-	temp := filepath.Join(s.dir, "."+filepath.Base(path))
-	if err := smallfile.Create(temp, data, 0o600); err != nil {
-		return fmt.Errorf("write lease: %w", err)
-	}
-	if err := os.Rename(temp, path); err != nil {
+	if err := smallfile.Replace(s.path(r.Owner), data, 0o600); err != nil {
 		return fmt.Errorf("write lease: %w", err)
 	}
 	return nil

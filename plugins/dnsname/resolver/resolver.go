@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/dirlock"
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/state/dnsname"
 	"github.com/plumb-cni/plumb/state/firewall"
@@ -221,7 +222,7 @@ func (r *Resolver) check(ctx context.Context, file string) (missing []string, er
 // It holds the lock of the folder from then on, so that the next one starts when
 // everything is gone.
 func (r *Resolver) end(ctx context.Context) {
-	unlock, err := dnsname.TryLock(r.folder)
+	unlock, err := dirlock.Try(r.folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		// Somebody starts a resolver, and will find this one.
 		time.AfterFunc(idle, func() { r.endIfIdle(ctx) })
