@@ -194,6 +194,10 @@ func selectVersions(version string, versions []string) ([]Version, error) {
 
 // quote returns s as JSON.
 func quote(s string) json.RawMessage {
+	plain := func(r rune) bool { return r >= ' ' && r < 0x7f && !strings.ContainsRune(`"\<>&`, r) }
+	if strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return json.RawMessage(`"` + s + `"`)
+	}
 	data, _ := json.Marshal(s) // a string can always be encoded
 	return data
 }

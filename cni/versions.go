@@ -1,11 +1,11 @@
 package cni
 
-import "encoding/json"
-
-// versionsJSON is the answer to VERSION (SPEC section 5, "VERSION Success").
+// versionsJSON is the answer to VERSION (SPEC section 5, "VERSION Success"). It is
+// encoded by hand: what encoding/json does to look at a type for the first time is
+// more than all else that VERSION takes.
 type versionsJSON struct {
 	CNIVersion        Version   `json:"cniVersion"`
-	SupportedVersions []Version `json:"supportedVersions,omitempty"`
+	SupportedVersions []Version `json:"supportedVersions"`
 }
 
 // EncodeVersions returns the answer to VERSION: one line of JSON, ended. asked
@@ -15,8 +15,19 @@ func EncodeVersions(asked Version, supported []Version) []byte {
 	if asked == "" {
 		asked = Latest
 	}
-	data, _ := json.Marshal(versionsJSON{asked, supported}) // strings only
-	return append(data, '\n')
+	answer := []byte(`{"cniVersion":`)
+	answer = append(answer, quote(string(asked))...)
+	for i, v := range supported {
+		separator := `,`
+		if i == 0 {
+			separator = `,"supportedVersions":[`
+		}
+		answer = append(append(answer, separator...), quote(string(v))...)
+	}
+	if len(supported) > 0 {
+		answer = append(answer, ']')
+	}
+	return append(answer, "}\n"...)
 }
 
 // DecodeVersions returns the versions that a plugin says it supports, in its

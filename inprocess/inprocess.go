@@ -47,12 +47,12 @@ type Options struct {
 // executing them. It is safe for concurrent use.
 type Invoker struct {
 	options Options
-	plugins map[string]plugin.Plugin
-	ipam    map[string]plugin.IPAM
 	foreign runtime.Exec // of IPAM plugins
 	turns   turns
 
 	mu       sync.Mutex
+	plugins  map[string]plugin.Plugin // that were called
+	ipam     map[string]plugin.IPAM   // the same that serve delegation: they let callers take turns
 	closed   bool
 	machines map[netns.ID]*state.Machine
 }
@@ -70,7 +70,7 @@ func New(o Options) *Invoker {
 	if o.Grace == 0 {
 		o.Grace = 3 * time.Second
 	}
-	i := &Invoker{
+	return &Invoker{
 		options: o,
 		plugins: make(map[string]plugin.Plugin), ipam: make(map[string]plugin.IPAM),
 		// Less patient than its caller, which would give up before.
@@ -78,14 +78,33 @@ func New(o Options) *Invoker {
 		turns:    newTurns(),
 		machines: make(map[netns.ID]*state.Machine),
 	}
-	for _, p := range all.Plugins() {
-		i.plugins[p.Name()] = p
+}
+
+// plugin returns the plugin of a name.
+func (i *Invoker) plugin(name string) (plugin.Plugin, bool) {
+	if allocates, ok := i.allocator(name); ok {
+		return plugin.FromIPAM(allocates), true
 	}
-	for _, p := range all.IPAM() {
-		// The same that serves delegation: it lets callers take turns.
-		i.ipam[p.Name()], i.plugins[p.Name()] = p, plugin.FromIPAM(p)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return remembered(i.plugins, name, all.Find)
+}
+
+// allocator returns the IPAM plugin of a name.
+func (i *Invoker) allocator(name string) (plugin.IPAM, bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return remembered(i.ipam, name, all.FindIPAM)
+}
+
+func remembered[P any](known map[string]P, name string, find func(string) (P, bool)) (P, bool) {
+	p, ok := known[name]
+	if !ok {
+		if p, ok = find(name); ok {
+			known[name] = p
+		}
 	}
-	return i
+	return p, ok
 }
 
 // shared lets one write at a time: those who execute plugins have a lock each.
@@ -139,7 +158,7 @@ func sameFile(a, b string) bool {
 
 // Versions returns the versions of the protocol that a plugin supports.
 func (i *Invoker) Versions(ctx context.Context, name string, path []string) ([]cni.Version, error) {
-	if p, ok := i.plugins[name]; ok && own(name, path) {
+	if p, ok := i.plugin(name); ok && own(name, path) {
 		return p.In(nil).Versions(), nil
 	}
 	if name == fused.Name && own(name, path) {
@@ -159,7 +178,7 @@ func (i *Invoker) Invoke(ctx context.Context, name string, req *cni.Request) (*c
 		}
 		return result, nil
 	}
-	p, ok := i.plugins[name]
+	p, ok := i.plugin(name)
 	if !ok || !own(name, req.Path) {
 		return i.options.Exec.Invoke(ctx, name, req)
 	}
@@ -231,7 +250,7 @@ func (i *Invoker) tell(c *call) {
 func (i *Invoker) host(m *state.Machine, member *state.Member) *plugin.Host {
 	return &plugin.Host{
 		Own: func(name string, path []string) plugin.IPAM {
-			if p, ok := i.ipam[name]; ok && own(name, path) {
+			if p, ok := i.allocator(name); ok && own(name, path) {
 				return p
 			}
 			return nil

@@ -45,7 +45,7 @@ const settingsFile = "/etc/plumb/plumb.json"
 func main() {
 	makeRoom(false)
 	name := filepath.Base(os.Args[0])
-	about := fmt.Sprintf("v%s+plumb.%s", matches, version)
+	about := "v" + matches + "+plumb." + version
 	if name == "cnitool" {
 		ctx, stop := protocol.Signals(context.Background())
 		code := cnitool.Run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr, &runtime.Exec{Stderr: os.Stderr}, about)
@@ -176,24 +176,23 @@ func serveList(about string) {
 // own returns our IPAM plugin if the file that a caller would execute is this
 // very program; somebody may have put a plugin of the same name before ours.
 func own(name string, path []string) plugin.IPAM {
-	for _, p := range all.IPAM() {
-		if p.Name() != name {
-			continue
-		}
-		file, err := runtime.Find(name, path)
-		if err != nil {
-			return nil
-		}
-		found, err := os.Stat(file)
-		if err != nil {
-			return nil
-		}
-		self, err := os.Stat("/proc/self/exe")
-		if err == nil && os.SameFile(found, self) {
-			return p
-		}
+	p, ok := all.FindIPAM(name)
+	if !ok {
+		return nil
 	}
-	return nil
+	file, err := runtime.Find(name, path)
+	if err != nil {
+		return nil
+	}
+	found, err := os.Stat(file)
+	if err != nil {
+		return nil
+	}
+	self, err := os.Stat("/proc/self/exe")
+	if err != nil || !os.SameFile(found, self) {
+		return nil
+	}
+	return p
 }
 
 // becomeTool replaces this process by the larger program beside this one, which is
