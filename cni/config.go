@@ -39,8 +39,8 @@ type IPAM struct {
 	Raw  json.RawMessage // the section as it came; nil if absent or null
 }
 
-// configJSON is the form of a Config. encoding/json takes keys in any case,
-// which runtimes rely on.
+// configJSON is the form of a Config. Keys are taken in any case, which runtimes
+// rely on.
 type configJSON struct {
 	CNIVersion    string          `json:"cniVersion"`
 	Name          string          `json:"name"`
@@ -56,6 +56,47 @@ type configJSON struct {
 	// Runtimes send both.
 	ValidAttachments json.RawMessage `json:"cni.dev/valid-attachments"`
 	Attachments      json.RawMessage `json:"cni.dev/attachments"`
+}
+
+func (w *configJSON) fields() []field {
+	return []field{
+		{key: "cniVersion", value: &w.CNIVersion},
+		{key: "name", value: &w.Name},
+		{key: "type", value: &w.Type},
+		{key: "capabilities", value: &w.Capabilities},
+		{key: "ipam", value: &w.IPAM},
+		{key: "dns", value: &w.DNS},
+		{key: "args", value: &w.Args},
+		{key: "runtimeConfig", value: &w.RuntimeConfig},
+		{key: "prevResult", value: &w.PrevResult},
+		{key: "cni.dev/valid-attachments", value: &w.ValidAttachments},
+		{key: "cni.dev/attachments", value: &w.Attachments},
+	}
+}
+
+// sectionJSON is what of the section ipam is for everybody.
+type sectionJSON struct {
+	Type string `json:"type"`
+}
+
+func (w *sectionJSON) fields() []field { return []field{{key: "type", value: &w.Type}} }
+
+// An Identity is what of a configuration tells which network it is of, and how to
+// speak to it. Both may be missing, and invalid.
+type Identity struct {
+	CNIVersion Version `json:"cniVersion"`
+	Name       string  `json:"name"`
+}
+
+func (i *Identity) fields() []field {
+	return []field{{key: "cniVersion", value: &i.CNIVersion}, {key: "name", value: &i.Name}}
+}
+
+// Identify decodes no more of a configuration than its Identity. Errors are of
+// CodeDecode.
+func Identify(config []byte) (i Identity, err error) {
+	err = Decode(config, &i, "network configuration")
+	return i, err
 }
 
 // ParseConfig decodes the configuration that a plugin gets on standard input.
@@ -109,9 +150,7 @@ func decodeConfig(data []byte) (*Config, *configJSON, error) {
 		return nil, nil, err
 	}
 	if !isNull(w.IPAM) {
-		var section struct {
-			Type string `json:"type"`
-		}
+		var section sectionJSON
 		if err := Decode(w.IPAM, &section, "ipam"); err != nil {
 			return nil, nil, err
 		}

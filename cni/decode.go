@@ -17,7 +17,7 @@ const indent = "    "
 // and that errors are in the terms of the document, not of Go: they name the key,
 // what belongs there and what was found. They are of CodeDecode.
 func Decode(data []byte, into any, what string) error {
-	err := inWords(json.Unmarshal(data, into), data, into)
+	err := inWords(unmarshal(data, into), data, into)
 	if err == nil && !startsWith(data, '{') {
 		err = errNoObject
 	}

@@ -1,6 +1,7 @@
 package cni
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/netip"
 	"slices"
@@ -34,6 +35,13 @@ type IP struct {
 	Interface *int         // index into Interfaces; nil if the result doesn't say
 }
 
+// formatJSON is what tells the format of a result.
+type formatJSON struct {
+	CNIVersion Version `json:"cniVersion"`
+}
+
+func (w *formatJSON) fields() []field { return []field{{key: "cniVersion", value: &w.CNIVersion}} }
+
 // DecodeResult decodes a result of any version. The version is the one that
 // data names, else assume, which a caller takes from the request; without
 // either it is 0.1.0.
@@ -43,9 +51,7 @@ type IP struct {
 // data"). Errors are of CodeIncompatibleVersion for an unknown version, else of
 // CodeDecode.
 func DecodeResult(data []byte, assume Version) (*Result, error) {
-	var probe struct {
-		CNIVersion Version `json:"cniVersion"`
-	}
+	var probe formatJSON
 	if err := Decode(data, &probe, "result"); err != nil {
 		return nil, err
 	}
@@ -100,13 +106,20 @@ func (r *Result) Encode(v Version) ([]byte, error) {
 	var w any
 	switch {
 	case v.AtLeast(V100):
-		w = newResultV1(r, v)
+		return pretty(encodeValue(newResultV1(r, v)))
 	case v.AtLeast(V030):
 		w = newResultV03(r, v)
 	default:
 		w = newResultV01(r, v)
 	}
 	return json.MarshalIndent(w, "", indent)
+}
+
+// pretty returns JSON as plugins print it.
+func pretty(data []byte) ([]byte, error) {
+	var b bytes.Buffer
+	err := json.Indent(&b, data, "", indent)
+	return b.Bytes(), err
 }
 
 // Clone returns a deep copy of r. The clone of nil is nil.

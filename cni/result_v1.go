@@ -13,6 +13,16 @@ type resultV1 struct {
 	Routes     []routeV1     `json:"routes,omitempty"`
 }
 
+func (w *resultV1) fields() []field {
+	return []field{
+		{key: "cniVersion", value: &w.CNIVersion},
+		{key: "dns", value: &w.DNS},
+		{key: "interfaces", value: structures(&w.Interfaces)},
+		{key: "ips", value: structures(&w.IPs)},
+		{key: "routes", value: structures(&w.Routes)},
+	}
+}
+
 type interfaceV1 struct {
 	MAC        string `json:"mac,omitempty"`
 	MTU        uint   `json:"mtu,omitempty"`
@@ -22,10 +32,29 @@ type interfaceV1 struct {
 	SocketPath string `json:"socketPath,omitempty"`
 }
 
+func (w *interfaceV1) fields() []field {
+	return []field{
+		{key: "mac", value: &w.MAC},
+		{key: "mtu", value: &w.MTU},
+		{key: "name", value: &w.Name, need: true},
+		{key: "pciID", value: &w.PCIID},
+		{key: "sandbox", value: &w.Sandbox},
+		{key: "socketPath", value: &w.SocketPath},
+	}
+}
+
 type ipV1 struct {
 	Address   string `json:"address"`
 	Gateway   string `json:"gateway,omitempty"`
 	Interface *int   `json:"interface,omitempty"`
+}
+
+func (w *ipV1) fields() []field {
+	return []field{
+		{key: "address", value: &w.Address, need: true},
+		{key: "gateway", value: &w.Gateway},
+		{key: "interface", value: &w.Interface},
+	}
 }
 
 type routeV1 struct {
@@ -38,11 +67,32 @@ type routeV1 struct {
 	Table    *int   `json:"table,omitempty"`
 }
 
+func (w *routeV1) fields() []field {
+	return []field{
+		{key: "advmss", value: &w.AdvMSS},
+		{key: "dst", value: &w.Dst, need: true},
+		{key: "gw", value: &w.GW},
+		{key: "mtu", value: &w.MTU},
+		{key: "priority", value: &w.Priority},
+		{key: "scope", value: &w.Scope},
+		{key: "table", value: &w.Table},
+	}
+}
+
 type dnsV1 struct {
 	Domain      string   `json:"domain,omitempty"`
 	Nameservers []string `json:"nameservers,omitempty"`
 	Options     []string `json:"options,omitempty"`
 	Search      []string `json:"search,omitempty"`
+}
+
+func (w *dnsV1) fields() []field {
+	return []field{
+		{key: "domain", value: &w.Domain},
+		{key: "nameservers", value: &w.Nameservers},
+		{key: "options", value: &w.Options},
+		{key: "search", value: &w.Search},
+	}
 }
 
 func newResultV1(r *Result, v Version) *resultV1 {

@@ -3,7 +3,6 @@ package inprocess
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -58,10 +57,7 @@ func (c *call) failure() error { return failure(c.plugin.Name(), &c.req, c.stder
 // failure is the error of a call in the shape of an executed plugin's, with what
 // it said beside.
 func failure(plugin string, req *cni.Request, said []byte, err error) error {
-	var config struct {
-		Name string `json:"name"`
-	}
-	_ = json.Unmarshal(req.Config, &config) // the plugin has complained
+	config, _ := cni.Identify(req.Config) // the plugin has complained
 	return &runtime.PluginError{
 		Plugin: plugin, Verb: req.Verb, Network: config.Name,
 		ContainerID: req.ContainerID, IfName: req.IfName,

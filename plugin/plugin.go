@@ -7,7 +7,6 @@ package plugin
 
 import (
 	"context"
-	"encoding/json"
 	"reflect"
 	"time"
 
@@ -147,10 +146,7 @@ func (p Plugin) Serve(ctx context.Context, h *Host, call *cni.Request) (*cni.Res
 
 // explain adds to an error what it happened to.
 func (p Plugin) explain(call *cni.Request, err error) error {
-	var config struct {
-		Name string `json:"name"`
-	}
-	_ = json.Unmarshal(call.Config, &config) // which works also where the rest of it is what is wrong
+	config, _ := cni.Identify(call.Config) // which works also where the rest of it is what is wrong
 	return cni.AsError(err).About(cni.Subject{
 		Plugin: p.name, Verb: call.Verb, Network: config.Name, ContainerID: call.ContainerID, IfName: call.IfName,
 	})

@@ -222,16 +222,13 @@ func (c *call) receive() (err error) {
 // JSON object, a network name, and a version that the plugin speaks and that
 // knows the verb. The rest of it is the handler's.
 func (c *call) configure() error {
-	var conf struct {
-		CNIVersion string `json:"cniVersion"`
-		Name       string `json:"name"`
-	}
-	if err := cni.Decode(c.req.Config, &conf, "network configuration"); err != nil {
+	conf, err := cni.Identify(c.req.Config)
+	if err != nil {
 		return err
 	}
 	c.network = conf.Name
 	versions := c.handler.Versions()
-	version := cni.Version(conf.CNIVersion)
+	version := conf.CNIVersion
 	if version == "" {
 		version = cni.V020 // spec-upgrades.md: the version of configurations that name none
 		if !slices.Contains(versions, version) {

@@ -3,7 +3,6 @@ package runtime
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -83,7 +82,7 @@ func (e *Exec) Invoke(ctx context.Context, plugin string, req *cni.Request) (*cn
 		return nil, nil
 	}
 	// A result that names no version has that of the configuration.
-	conf := identify(req.Config)
+	conf, _ := cni.Identify(req.Config) // the plugin has taken it
 	result, err := cni.DecodeResult(run.stdout, conf.CNIVersion)
 	if err != nil {
 		return nil, pluginError(plugin, req, run, fmt.Errorf("decode result %s: %w", quote(run.stdout), err))
@@ -377,23 +376,12 @@ func diagnosis(stdout []byte) error {
 }
 
 func pluginError(plugin string, req *cni.Request, r *run, err error) *PluginError {
+	conf, _ := cni.Identify(req.Config) // the plugin has complained
 	return &PluginError{
-		Plugin: plugin, Verb: req.Verb, Network: identify(req.Config).Name,
+		Plugin: plugin, Verb: req.Verb, Network: conf.Name,
 		ContainerID: req.ContainerID, IfName: req.IfName,
 		Exit: r.exit, Stderr: r.stderr.String(), Err: err,
 	}
-}
-
-// An identity is what of a request configuration the invoker itself needs.
-type identity struct {
-	CNIVersion cni.Version `json:"cniVersion"`
-	Name       string      `json:"name"`
-}
-
-func identify(config []byte) identity {
-	var id identity
-	_ = json.Unmarshal(config, &id) // the plugin will complain
-	return id
 }
 
 // quote shortens what a plugin printed for a message.
