@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/stack"
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/protocol"
 	"github.com/plumb-cni/plumb/runtime"
@@ -29,6 +30,7 @@ type call struct {
 // thread that could not leave a container's namespace, or the host's that is not
 // its own, take no more than that with them. It ends a use of the machine.
 func (c *call) serve(ctx context.Context, m *state.Machine, h *plugin.Host) {
+	stack.MakeRoom()
 	defer close(c.done)
 	defer func() {
 		if p := recover(); p != nil { // of the thread's way back: a plugin's is caught before

@@ -22,6 +22,7 @@ import (
 	"github.com/plumb-cni/plumb/inprocess"
 	"github.com/plumb-cni/plumb/internal/fused"
 	"github.com/plumb-cni/plumb/internal/programs"
+	"github.com/plumb-cni/plumb/internal/stack"
 	"github.com/plumb-cni/plumb/internal/verblog"
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/plugins/all"
@@ -43,7 +44,7 @@ const matches = "1.9.1"
 const settingsFile = "/etc/plumb/plumb.json"
 
 func main() {
-	makeRoom(false)
+	stack.MakeRoom()
 	name := filepath.Base(os.Args[0])
 	about := "v" + matches + "+plumb." + version
 	if name == "cnitool" {
@@ -78,22 +79,6 @@ func main() {
 		version, commit, name)
 	os.Exit(1)
 }
-
-// makeRoom lets the stack grow at once to what a verb needs. Step by step it
-// would be copied four times, and each copy reads tables of the program that
-// have to be mapped first. It is the size of this frame that does it: what is in
-// it is never touched.
-//
-//go:noinline
-func makeRoom(use bool) {
-	if use {
-		var room [48 << 10]byte
-		touch(&room)
-	}
-}
-
-//go:noinline
-func touch(room *[48 << 10]byte) { room[0]++ }
 
 // list prints the names that this program answers to, and that every installation
 // has.
