@@ -1,6 +1,6 @@
 # Each target installs what it needs (scripts/deps; as root, on Debian) and says so when it can't.
 
-.PHONY: all build walk deb release test test-runtimes test-debian test-vm lint fuzz bench bench-bandwidth bench-runtimes clean
+.PHONY: all build walk deb release test test-runtimes test-debian test-vm test-race lint fuzz bench bench-bandwidth bench-runtimes clean
 
 all: build
 
@@ -34,6 +34,10 @@ test-debian: # the Debian package, installed beside Debian's own of plugins, use
 
 test-vm: # the tests that depend on the kernel, on Debian's under qemu: this one may lack modules
 	@scripts/test-vm
+
+test-race: # what goroutines call at the same time, with Go's race detector; needs root
+	@scripts/deps race
+	@go test -race -count=1 -timeout 20m ./inprocess ./runtime ./netdir ./state ./internal/... ./ipam/...
 
 lint:
 	@scripts/deps build

@@ -12,6 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// The library finds out about the order of bytes when it is first asked, and keeps
+// it without a lock: it is asked here, before two can at once.
+var _ = nl.NativeEndian()
+
 // A socket is a rtnetlink socket.
 //
 // The kernel answers while a request is being sent, and continues a dump while
