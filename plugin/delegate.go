@@ -133,6 +133,7 @@ func (s *session) ipamStatus(ctx context.Context) error {
 func FromIPAM(p IPAM) Plugin {
 	return Plugin{
 		name:   p.Name(),
+		ipam:   true,
 		config: p.Config(),
 		serve: func(ctx context.Context, s *session) (*cni.Result, error) {
 			switch s.Verb {

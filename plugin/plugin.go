@@ -17,6 +17,7 @@ import (
 // A Plugin is a plugin of ours, ready to serve any verb.
 type Plugin struct {
 	name   string
+	ipam   bool // it is called with the configurations of others
 	config reflect.Type
 	serve  func(context.Context, *session) (*cni.Result, error)
 }
@@ -75,6 +76,7 @@ type Entry struct {
 	NetNS     string            `json:"netns,omitempty"`
 	Millis    float64           `json:"ms"`
 	Steps     []state.TraceStep `json:"steps,omitempty"`
+	Warnings  []string          `json:"warnings,omitempty"` // keys that nothing reads
 	Error     string            `json:"error,omitempty"`
 	Code      cni.Code          `json:"code,omitempty"`
 }
@@ -138,10 +140,29 @@ func (p Plugin) Serve(ctx context.Context, h *Host, call *cni.Request) (*cni.Res
 		e.Time, e.Millis, e.Steps = start, float64(time.Since(start).Microseconds())/1000, s.trace.Steps
 		if r != nil {
 			e.Network = r.Config.Name
+			e.Warnings = p.warnings(h, r)
 		}
 		h.Log(e)
 	}
 	return result, err
+}
+
+// warnings says which keys of a configuration nothing reads, where it begins to be
+// used.
+func (p Plugin) warnings(h *Host, r *Request) (list []string) {
+	if r.Verb != cni.VerbAdd && r.Verb != cni.VerbStatus {
+		return nil
+	}
+	unknown := p.Unknown(r.Request.Config, func(name string) IPAM {
+		if h.Own == nil || name == "" {
+			return nil
+		}
+		return h.Own(name, r.Path)
+	})
+	for _, u := range unknown {
+		list = append(list, u.String())
+	}
+	return list
 }
 
 // explain adds to an error what it happened to.

@@ -22,8 +22,8 @@ import (
 )
 
 func listsCommand() *cobra.Command {
-	c := &cobra.Command{Use: "lists", Short: "Place the lists of plugins that are networks"}
-	c.AddCommand(listsInstallCommand())
+	c := &cobra.Command{Use: "lists", Short: "Check and place the lists of plugins that are networks"}
+	c.AddCommand(listsCheckCommand(), listsInstallCommand())
 	return c
 }
 
@@ -106,6 +106,9 @@ func (p placement) place(out io.Writer) error {
 		return fmt.Errorf("place the list: %w", err)
 	}
 	fmt.Fprintf(out, "%s: network %s\n", to, list.Name)
+	for _, m := range mistakesOf(list) {
+		fmt.Fprintf(out, "%s: network %s: %s\n", to, list.Name, m)
+	}
 	return nil
 }
 

@@ -2,7 +2,9 @@ package main_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,5 +46,43 @@ func TestListsInstall(t *testing.T) {
 		if got := files(t, dir); got != "10-net.conflist" {
 			t.Errorf("placed is %q", got)
 		}
+	}
+}
+
+// What is mistyped is told of, with its file.
+func TestListsCheck(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"10-good.conflist": `{"cniVersion":"1.0.0","name":"good","plugins":[{"type":"bridge","isGateway":true,"ipam":{"type":"host-local","subnet":"10.1.0.0/16"}},
+			{"type":"portmap","capabilities":{"portMappings":true}},{"type":"of-others","anything":1}]}`,
+		"20-bad.conflist": `{"cniVersion":"1.0.0","name":"bad","disbleCheck":true,"plugins":[{"type":"bridge","isGatway":true,"ipam":{"type":"host-local","sbnet":"10.1.0.0/16"}},
+			{"type":"bandwidth","ingresRate":1000},{"type":"plumb","plugins":[{"type":"tuning","sysctl":{"net.core.somaxconn":"7"},"promiscuous":true}]}]}`,
+		"30-torn.conf":  `{"cniVersion":"1.0.0","name":"torn","type":`,
+		"40-one.conf":   `{"cniVersion":"1.0.0","name":"one","type":"loopback","lo":true}`,
+		"50-other.conf": `{"cniVersion":"1.0.0","name":"other","type":"ptp","ipam":{"type":"whereabouts","range":"10.0.0.0/8"}}`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plumb := filepath.Join(host.Bin(t), "plumb")
+	if out, err := host.Try(plumb, "lists", "check", filepath.Join(dir, "10-good.conflist")); err != nil || out != "" {
+		t.Errorf("a good list: %v %s", err, out)
+	}
+	stdout, err := exec.Command(plumb, "lists", "check", dir).Output()
+	if err == nil {
+		t.Error("the exit status is 0")
+	}
+	want := []string{
+		dir + `/20-bad.conflist: network bad: nothing reads key "disbleCheck"; is "disableCheck" meant?`,
+		dir + `/20-bad.conflist: network bad: plugin bridge: nothing reads key "ipam.sbnet"; is "ipam.subnet" meant?`,
+		dir + `/20-bad.conflist: network bad: plugin bridge: nothing reads key "isGatway"; is "isGateway" meant?`,
+		dir + `/20-bad.conflist: network bad: plugin bandwidth: nothing reads key "ingresRate"; is "ingressRate" meant?`,
+		dir + `/20-bad.conflist: network bad: plugin tuning: nothing reads key "promiscuous"`,
+		`load network configuration ` + dir + `/30-torn.conf: decode network configuration: unexpected end of JSON input (line 1, column 43)`,
+		dir + `/40-one.conf: network one: plugin loopback: nothing reads key "lo"`,
+	}
+	if got := strings.Split(strings.TrimSpace(string(stdout)), "\n"); !slices.Equal(got, want) {
+		t.Errorf("it tells\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
