@@ -354,6 +354,47 @@ const fullChain = `{"cniVersion":"1.1.0","name":"pods","plugins":[
 	{"type":"tuning","sysctl":{"net.core.somaxconn":"512"}},
 	{"type":"bandwidth","ingressRate":100000000,"ingressBurst":1000000,"egressRate":100000000,"egressBurst":1000000}]}`
 
+// TestGCTogether: what attachments have left is collected at once, as it waits for
+// the kernel most of the time.
+func TestGCTogether(t *testing.T) {
+	before := host.Hold(t)
+	var collected plugin.Entry
+	i := New(Options{Log: func(e plugin.Entry) {
+		if e.Verb == cni.VerbGC {
+			collected = e
+		}
+	}})
+	const n = 12
+	for c := range n {
+		req := request(t, cni.VerbAdd, ptp)
+		req.ContainerID = fmt.Sprint("left-", c)
+		if _, err := i.Invoke(t.Context(), "ptp", req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gc := request(t, cni.VerbGC, strings.Replace(ptp, "{", `{"cni.dev/valid-attachments":[],`, 1))
+	gc.ContainerID, gc.NetNS, gc.IfName = "", "", ""
+	if _, err := i.Invoke(t.Context(), "ptp", gc); err != nil {
+		t.Fatal(err)
+	}
+	var links int
+	var took float64
+	for _, s := range collected.Steps {
+		if s.Op == "remove" && strings.HasPrefix(s.Object, "host link ") {
+			links, took = links+1, took+s.Micros/1000
+		}
+	}
+	if links < n || took < 2*collected.Millis {
+		t.Errorf("%d links were removed, which took %.0f ms of %.0f", links, took, collected.Millis)
+	}
+	for name := range host.Links(t, "") {
+		if strings.HasPrefix(name, "veth") {
+			t.Errorf("%s is left", name)
+		}
+	}
+	afterwards(t, i, before)
+}
+
 // TestManyAtOnce adds, checks and deletes whole pods at once, and finds nothing left.
 func TestManyAtOnce(t *testing.T) {
 	host.Need(t, "nft-inet-nat")

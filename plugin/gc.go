@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/state"
@@ -21,6 +22,11 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 	if !s.Config.HasValid {
 		return nil
 	}
+	s, done, err := s.shared()
+	if err != nil {
+		return err
+	}
+	defer done()
 	k, err := s.host.open("")
 	if err != nil {
 		return err
@@ -35,13 +41,8 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 	}
 	stale, err := d.stale(ctx, s, k.Reader())
 	errs = append(errs, err)
-	var unremoved []cni.Attachment // whose addresses must not be given to others
-	for _, l := range stale {
-		if err := d.collect(ctx, s, l); err != nil {
-			errs = append(errs, err)
-			unremoved = append(unremoved, cni.Attachment{ContainerID: l.owner.ContainerID, IfName: l.owner.IfName})
-		}
-	}
+	unremoved, err := d.collectAll(ctx, s, k, stale) // whose addresses must not be given to others
+	errs = append(errs, err)
 	if !d.asksIPAM(s.Request) || early {
 		return errors.Join(errs...)
 	}
@@ -51,6 +52,74 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 	released, err := s.ipamGC(ctx)
 	return errors.Join(append(errs, err, k.FlushConntrack(ctx, distinct(released)))...)
 }
+
+// shared returns the session with kernels that share the host's sockets, and wait
+// for the removal of links together, also where the process serves this call alone.
+func (s *session) shared() (with *session, done func() error, err error) {
+	if s.host.Kernel != nil {
+		return s, func() error { return nil }, nil
+	}
+	machine, err := state.NewMachine()
+	if err != nil {
+		return nil, nil, err
+	}
+	host, same := *s.host, *s
+	host.Kernel = func(sandbox string) (*state.Kernel, error) { return machine.Open(sandbox, nil) }
+	same.host = &host
+	return &same, machine.Close, nil
+}
+
+// collectors is how many leftovers are collected at a time. Mostly they wait for
+// the kernel to let go of a link, which takes as long for one as for many.
+const collectors = 16
+
+// collectAll collects leftovers, attempts all and joins the errors. It returns
+// the attachments of which something may be left.
+func (d *Def[C]) collectAll(ctx context.Context, s *session, k *state.Kernel, stale map[string]*leftover) (unremoved []cni.Attachment, err error) {
+	var (
+		group    sync.WaitGroup
+		mu       sync.Mutex
+		errs     []error
+		panicked any
+	)
+	places := make(chan struct{}, collectors)
+	for _, l := range stale {
+		places <- struct{}{}
+		group.Go(func() {
+			one := *s
+			if s.trace != nil {
+				one.trace = new(state.Trace)
+			}
+			err := errEnded
+			defer func() {
+				p := recover() // for the caller, whose goroutine is prepared for it
+				mu.Lock()
+				defer mu.Unlock()
+				<-places
+				if p != nil {
+					panicked = p
+				}
+				if s.trace != nil {
+					s.trace.Steps = append(s.trace.Steps, one.trace.Steps...)
+				}
+				if err != nil {
+					errs = append(errs, err)
+					unremoved = append(unremoved, cni.Attachment{ContainerID: l.owner.ContainerID, IfName: l.owner.IfName})
+				}
+			}()
+			// The thread has to be where the caller's is, for programs that are started.
+			err = k.In(state.Host, func() error { return d.collect(ctx, &one, l) })
+		})
+	}
+	group.Wait()
+	if panicked != nil {
+		panic(panicked)
+	}
+	return unremoved, errors.Join(errs...)
+}
+
+// errEnded means that something has ended its goroutine.
+var errEnded = errors.New("collecting an attachment has ended its goroutine")
 
 // alsoValid adds attachments to the valid ones of the call.
 func (s *session) alsoValid(more []cni.Attachment) error {
