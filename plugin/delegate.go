@@ -77,7 +77,11 @@ func (s *session) unstarted(err error) error {
 func (s *session) ipamAdd(ctx context.Context) (*cni.Result, error) {
 	var result *cni.Result
 	foreign, err := s.ipam(ctx, func(p IPAM) (err error) {
-		result, err = p.Add(ctx, s.Request)
+		if m, ok := p.(Rememberer); ok {
+			result, s.Fresh, err = m.AddFresh(ctx, s.Request)
+		} else {
+			result, err = p.Add(ctx, s.Request)
+		}
 		return err
 	})
 	if err != nil && (s.ours() != nil || errors.As(err, new(unstarted))) {

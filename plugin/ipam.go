@@ -50,3 +50,13 @@ type LinkUser interface {
 	IPAM
 	NeedsLink()
 }
+
+// A Rememberer is an IPAM plugin that knows whether anybody has had the addresses
+// before: whoever spoke to that one may have its hardware address still.
+type Rememberer interface {
+	IPAM
+
+	// AddFresh is Add that reports whether nobody on this host has had any of
+	// the addresses since it booted.
+	AddFresh(ctx context.Context, r *Request) (result *cni.Result, fresh bool, err error)
+}

@@ -15,6 +15,10 @@ type Request struct {
 	// for GC and STATUS.
 	Owner state.Owner
 
+	// Fresh tells that nobody on this host has had the addresses that IPAM
+	// gave on ADD since it booted, as far as that is known.
+	Fresh bool
+
 	records state.Records
 }
 

@@ -61,7 +61,7 @@ func BenchmarkRebuild(b *testing.B) {
 				}
 			})
 			for b.Loop() {
-				with(b, o, dir, func(s *Store) { check(b, s.rebuild()) })
+				with(b, o, dir, func(s *Store) { check(b, s.rebuild(false)) })
 			}
 		})
 	}

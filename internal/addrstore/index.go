@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,8 +22,13 @@ import (
 // It has an entry for each held address, found by its holder, and the bits of
 // a tree: a slot of level 0 has a bit for each of 256 addresses that is held,
 // one of level 1 a bit for each of 256 slots below it that is full, and so on.
+//
+// One thing is in no record: which addresses have ever been held since the
+// machine booted, whose bits stay.
 type index struct {
 	table
+	whole bool // all that were held since then are known
+
 	saved bool // the slots are those of file, not in memory
 	file  file
 	path  string
@@ -36,6 +42,7 @@ type index struct {
 const (
 	kindHolder = 'h'
 	kindHeld   = 'u'
+	kindPast   = 'p'
 )
 
 // holderKey is the key of the entries of a record's addresses.
@@ -56,6 +63,14 @@ func containerHash(id string) uint64 {
 func heldKey(level int, a [16]byte) (key [keySize]byte) {
 	key[0], key[1] = kindHeld, byte(level)
 	copy(key[2:], a[:15-level])
+	return key
+}
+
+// pastKey is the key of the slot that has the bit of an address which was ever
+// held.
+func pastKey(a [16]byte) (key [keySize]byte) {
+	key[0] = kindPast
+	copy(key[2:], a[:15])
 	return key
 }
 
@@ -125,6 +140,38 @@ func (x *index) put(a netip.Addr, r Record) error {
 		}
 	}
 	return nil
+}
+
+// remember notes that an address is held by somebody, and reports whether
+// nobody has held it since the machine booted.
+func (x *index) remember(a netip.Addr) (first bool, err error) {
+	bits := a.As16()
+	key := pastKey(bits)
+	i, s, ok, err := x.find(key, nil)
+	if err != nil {
+		return false, err
+	}
+	b, mask := s.bit(bits[15])
+	first = *b&mask == 0
+	*b |= mask
+	switch {
+	case !ok:
+		copy(s[:], key[:])
+		err = x.insert(&s)
+	case first:
+		err = x.write(i, &s)
+	}
+	return first && x.whole && err == nil, err
+}
+
+// past returns the slots that tell which addresses were ever held.
+func (x *index) past() (slots []*slot, err error) {
+	err = x.all(func(s *slot) {
+		if s[0] == kindPast {
+			slots = append(slots, s)
+		}
+	})
+	return slots, err
 }
 
 // drop notes that an address is free that the record held.
@@ -226,6 +273,7 @@ type header struct {
 	Stamp stamp    // of the folder, as left by whoever wrote the index
 	Slots uint64
 	Live  uint64
+	Whole uint64 // not 0 if it is known of all addresses whether they have been held in this boot
 }
 
 // A stamp tells whether a folder has changed.
@@ -236,7 +284,7 @@ type stamp struct {
 
 const headerSize = 4096 // a page, which keeps the slots aligned
 
-func magic() [8]byte { return [8]byte([]byte("plumbix1")) }
+func magic() [8]byte { return [8]byte([]byte("plumbix2")) }
 
 func stampOf(dir string) (stamp, error) {
 	var st unix.Stat_t
@@ -250,7 +298,22 @@ func stampOf(dir string) (stamp, error) {
 	}, nil
 }
 
-var errStale = errors.New("index is stale")
+// beforeBoot reports whether the last change was before the machine booted.
+func (s stamp) beforeBoot() bool {
+	var up unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
+		return false
+	}
+	booted := time.Now().Add(-time.Duration(up.Nano()))
+	return time.Unix(s.Ctime[0], s.Ctime[1]).Before(booted)
+}
+
+// Errors of an index that can't be used: of an earlier boot, and for any other
+// reason.
+var (
+	errPast  = errors.New("index is of an earlier boot")
+	errStale = errors.New("index is stale")
+)
 
 // openIndex opens the index at path if it is of the folder's present state.
 func openIndex(path, boot string, now stamp, step func(string)) (*index, error) {
@@ -267,15 +330,19 @@ func openIndex(path, boot string, now stamp, step func(string)) (*index, error) 
 	if err == nil {
 		err = unix.Fstat(int(f), &st)
 	}
-	want = header{Magic: magic(), Stamp: now, Slots: h.Slots, Live: h.Live}
+	want = header{Magic: magic(), Stamp: now, Slots: h.Slots, Live: h.Live, Whole: h.Whole}
 	copy(want.Boot[:], boot)
+	if err == nil && h.Magic == want.Magic && h.Boot != want.Boot {
+		f.close()
+		return nil, errPast
+	}
 	if err != nil || h != want || h.Slots < minSlots || h.Slots&(h.Slots-1) != 0 || uint64(st.Size) != headerSize+h.Slots*slotSize {
 		f.close()
 		return nil, errors.Join(errStale, err)
 	}
 	return &index{
 		table: table{disk: section{f, step}, slots: h.Slots, live: h.Live},
-		saved: true, file: f, path: path, step: step,
+		whole: h.Whole != 0, saved: true, file: f, path: path, step: step,
 	}, nil
 }
 
@@ -322,6 +389,9 @@ func (x *index) save() error {
 // seal declares the index to be of a state of the folder.
 func (x *index) seal(boot string, now stamp) error {
 	h := header{Magic: magic(), Stamp: now, Slots: x.slots, Live: x.live}
+	if x.whole {
+		h.Whole = 1
+	}
 	copy(h.Boot[:], boot)
 	buf, err := binary.Append(nil, binary.LittleEndian, h)
 	if err != nil {

@@ -42,7 +42,7 @@ func (s *Store) heldBy(r Record) ([]netip.Addr, error) {
 			return addrs, nil
 		}
 		// Somebody edited a record in place.
-		if err := s.rebuild(); err != nil {
+		if err := s.rebuild(false); err != nil {
 			return nil, err
 		}
 	}
@@ -83,6 +83,9 @@ func (s *Store) Reserve(a netip.Addr, r Record) error {
 		if err == nil {
 			s.changed = true
 			s.note(s.index.put(a, r))
+			first, err := s.index.remember(a)
+			s.note(err)
+			s.fresh = s.fresh && first
 			return nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
@@ -105,6 +108,11 @@ func (s *Store) Reserve(a netip.Addr, r Record) error {
 	}
 }
 
+// Fresh reports whether nobody has held any of the addresses that this Store has
+// reserved since the machine booted. It is false if that can't be told: somebody
+// else has changed the folder, or a verb was killed.
+func (s *Store) Fresh() bool { return s.fresh }
+
 // ReserveNext gives the first free address between from and to, both
 // inclusive, that skip does not reject. If there is none, ok is false.
 func (s *Store) ReserveNext(from, to netip.Addr, skip func(netip.Addr) bool, r Record) (a netip.Addr, ok bool, err error) {
@@ -114,7 +122,7 @@ func (s *Store) ReserveNext(from, to netip.Addr, skip func(netip.Addr) bool, r R
 	for {
 		a, err := s.index.nextFree(from)
 		if err != nil && !s.rebuilt {
-			if err = s.rebuild(); err == nil {
+			if err = s.rebuild(false); err == nil {
 				continue
 			}
 		}
@@ -130,7 +138,7 @@ func (s *Store) ReserveNext(from, to netip.Addr, skip func(netip.Addr) bool, r R
 				return a, err == nil, err
 			} else if !s.rebuilt {
 				// The index knew nothing of it, so it knows nothing.
-				if err := s.rebuild(); err != nil {
+				if err := s.rebuild(false); err != nil {
 					return taken.Addr, false, err
 				}
 				continue
@@ -172,6 +180,9 @@ func (s *Store) Release(containerID, ifName string) (released []netip.Addr, err 
 // folder, unlike everything else. What is no record stays.
 func (s *Store) Retain(keep func(Record) bool) (released []netip.Addr, err error) {
 	all, err := s.list()
+	if err == nil {
+		err = s.load() // for what it remembers
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -188,5 +199,5 @@ func (s *Store) Retain(keep func(Record) bool) (released []netip.Addr, err error
 		return true
 	})
 	slices.SortFunc(released, netip.Addr.Compare)
-	return released, errors.Join(append(failed, s.reindex(held))...)
+	return released, errors.Join(append(failed, s.reindex(held, s.index.whole))...)
 }

@@ -89,8 +89,10 @@ type Store struct {
 	side    string // DATADIR/.plumb/NETWORK, to which suffixes are added
 	release func()
 
+	made    bool   // the folder, by this Store
 	index   *index // nil until it is needed
 	rebuilt bool   // by this Store, from the records
+	fresh   bool   // nobody has held what this Store has reserved before
 	changed bool   // the folder or the index, so the seal has to be renewed
 }
 
@@ -99,6 +101,7 @@ type Store struct {
 // *BusyError. The name has to be a valid one.
 func (o *Opener) Open(ctx context.Context, dataDir, network string) (*Store, error) {
 	s := &Store{
+		fresh:  true,
 		opener: o,
 		dir:    filepath.Join(dataDir, network),
 		side:   filepath.Join(dataDir, sideDir, network),
@@ -117,11 +120,16 @@ func (o *Opener) Open(ctx context.Context, dataDir, network string) (*Store, err
 // Create is Open that makes what is missing.
 func (o *Opener) Create(ctx context.Context, dataDir, network string) (s *Store, err error) {
 	// More than once, because somebody may remove the folder at the same time.
+	made := false
 	for range 3 {
 		s, err = o.Open(ctx, dataDir, network)
+		if err == nil {
+			s.made = made
+		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return s, err
 		}
+		made = true
 		o.mark("make folder")
 		if err := os.MkdirAll(filepath.Join(dataDir, network), 0o755); err != nil {
 			return nil, err
@@ -180,33 +188,57 @@ func (s *Store) load() error {
 	if err != nil {
 		return err
 	}
-	s.index, err = openIndex(s.side+".index", s.opener.bootID(), now, s.opener.mark)
-	if err != nil {
-		return s.rebuild()
+	s.index, err = openIndex(s.side+indexSuffix, s.opener.bootID(), now, s.opener.mark)
+	if err == nil {
+		return nil
 	}
-	return nil
+	// Without an index of this boot nobody has held an address in it, if the
+	// folder has not been changed by others either.
+	none := errors.Is(err, fs.ErrNotExist) || errors.Is(err, errPast)
+	return s.rebuild(none && (s.made || now.beforeBoot()))
 }
 
-// rebuild makes the index from the records.
-func (s *Store) rebuild() error {
+// rebuild makes the index from the records. Whole tells that no others were there
+// in this boot.
+func (s *Store) rebuild(whole bool) error {
 	held, err := s.list()
 	if err != nil {
 		return err
 	}
-	return s.reindex(held)
-}
-
-func (s *Store) reindex(held []entry) error {
 	if s.index != nil {
 		s.index.close()
+		s.index = nil
 	}
-	s.index = &index{path: s.side + ".index", step: s.opener.mark, table: newTable(uint64(len(held)))}
+	return s.reindex(held, whole)
+}
+
+// reindex makes the index from records. What one that there is remembers goes
+// into the new one.
+func (s *Store) reindex(held []entry, whole bool) error {
+	var past []*slot
+	if s.index != nil {
+		var err error
+		if past, err = s.index.past(); err != nil {
+			whole = false
+		}
+		s.index.close()
+	}
+	s.index = &index{path: s.side + indexSuffix, step: s.opener.mark, table: newTable(uint64(len(held) + len(past))), whole: whole}
 	s.rebuilt, s.changed = true, true
+	for _, slot := range past {
+		if err := s.index.insert(slot); err != nil {
+			return err
+		}
+	}
 	for _, e := range held {
 		if errors.Is(e.err, errTorn) {
 			continue // as good as free
 		}
-		if err := s.index.put(e.addr, e.record); err != nil {
+		err := s.index.put(e.addr, e.record)
+		if err == nil {
+			_, err = s.index.remember(e.addr)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -229,7 +261,7 @@ func (s *Store) Refresh() (again bool, err error) {
 	if s.rebuilt {
 		return false, nil
 	}
-	err = s.rebuild()
+	err = s.rebuild(false)
 	return err == nil, err
 }
 

@@ -50,40 +50,48 @@ func (*hostLocal) Name() string { return "host-local" }
 //   - cni.CodeTryAgain if the network stays locked, and
 //   - cni.CodeIO if the folder can't be used.
 func (h *hostLocal) Add(ctx context.Context, r *plugin.Request) (*cni.Result, error) {
+	result, _, err := h.AddFresh(ctx, r)
+	return result, err
+}
+
+var _ plugin.Rememberer = (*hostLocal)(nil)
+
+// AddFresh implements plugin.Rememberer. Its errors are Add's.
+func (h *hostLocal) AddFresh(ctx context.Context, r *plugin.Request) (result *cni.Result, fresh bool, err error) {
 	c, err := parseConfig(r)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	result := &cni.Result{CNIVersion: r.Config.CNIVersion, Routes: c.routes}
+	result = &cni.Result{CNIVersion: r.Config.CNIVersion, Routes: c.routes}
 	if c.resolvConf != "" {
 		if result.DNS, err = readResolvConf(c.resolvConf); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	store, err := h.stores.Create(ctx, c.dataDir, r.Config.Name)
 	if err != nil {
-		return nil, storeError(r, err)
+		return nil, false, storeError(r, err)
 	}
 	defer store.Close()
 
 	held, err := store.Held(r.ContainerID, r.IfName)
 	if err != nil {
-		return nil, storeError(r, err)
+		return nil, false, storeError(r, err)
 	}
 	if len(held) > 0 {
-		return nil, cni.Errorf(state.CodeConflict, "network %s: container %s, interface %s holds %s already",
+		return nil, false, cni.Errorf(state.CodeConflict, "network %s: container %s, interface %s holds %s already",
 			r.Config.Name, r.ContainerID, r.IfName, join(held)).WithDetails("an attachment is added once; DEL releases its addresses")
 	}
 	for i, set := range c.sets {
 		a, err := c.allocate(store, i, r)
 		if err != nil {
 			_, undo := store.Release(r.ContainerID, r.IfName)
-			return nil, errors.Join(storeError(r, err), undo)
+			return nil, false, errors.Join(storeError(r, err), undo)
 		}
 		in := set[set.find(a)]
 		result.IPs = append(result.IPs, cni.IP{Address: netip.PrefixFrom(a, in.subnet.Bits()), Gateway: in.gateway})
 	}
-	return result, nil
+	return result, store.Fresh(), nil
 }
 
 // allocate reserves an address of range set i.
