@@ -63,21 +63,32 @@ func addrData(index int, a Addr) []nl.NetlinkRequestData {
 
 // Addrs returns the addresses of a link, IPv4 first.
 func (c *Conn) Addrs(index int) ([]Addr, error) {
-	var addrs []Addr
-	for _, f := range []int{unix.AF_INET, unix.AF_INET6} {
-		h := nl.NewIfAddrmsg(f)
-		h.Index = uint32(index)
-		msgs, err := c.get(unix.RTM_GETADDR, unix.NLM_F_DUMP, unix.RTM_NEWADDR, h)
+	addrs, err := c.AddrsOf(index, true)
+	if err != nil {
+		return nil, err
+	}
+	more, err := c.AddrsOf(index, false)
+	return append(addrs, more...), err
+}
+
+// AddrsOf returns a link's addresses of a family, IPv4 or IPv6.
+func (c *Conn) AddrsOf(index int, is4 bool) ([]Addr, error) {
+	h := nl.NewIfAddrmsg(unix.AF_INET6)
+	if is4 {
+		h.Family = unix.AF_INET
+	}
+	h.Index = uint32(index)
+	msgs, err := c.get(unix.RTM_GETADDR, unix.NLM_F_DUMP, unix.RTM_NEWADDR, h)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of link %d: %w", index, err)
+	}
+	addrs := make([]Addr, 0, len(msgs))
+	for _, m := range msgs {
+		a, err := parseAddr(m)
 		if err != nil {
 			return nil, fmt.Errorf("list addresses of link %d: %w", index, err)
 		}
-		for _, m := range msgs {
-			a, err := parseAddr(m)
-			if err != nil {
-				return nil, fmt.Errorf("list addresses of link %d: %w", index, err)
-			}
-			addrs = append(addrs, a)
-		}
+		addrs = append(addrs, a)
 	}
 	return addrs, nil
 }

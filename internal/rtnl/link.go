@@ -50,6 +50,8 @@ type Link struct {
 	DefaultVLAN  int
 
 	Data Data // of its kind
+
+	conf4, conf6 []byte // what it is set to: arrays of 32-bit numbers
 }
 
 // PortDisabled is the Link.PortState of a bridge port without a carrier
@@ -169,6 +171,8 @@ func parseLink(msg []byte) (*Link, error) {
 			})
 		case unix.IFLA_LINKINFO:
 			parseLinkInfo(l, v)
+		case unix.IFLA_AF_SPEC:
+			parseConf(l, v)
 		}
 	})
 	return l, err
@@ -226,9 +230,10 @@ type End struct {
 
 // AddVeth makes a veth pair whose host end is in the connection's namespace,
 // up and a port of the bridge with index master if that is not 0, and whose
-// peer is in another namespace, down. An mtu of 0 is the kernel's default. The
-// error matches ErrExists if either name is taken, without telling which.
-func (c *Conn) AddVeth(host, peer End, peerNS *netns.NS, mtu, master int) error {
+// peer is in another namespace, down. An mtu of 0 is the kernel's default. It
+// returns the host end. The error matches ErrExists if either name is taken,
+// without telling which.
+func (c *Conn) AddVeth(host, peer End, peerNS *netns.NS, mtu, master int) (*Link, error) {
 	h := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	h.Flags, h.Change = unix.IFF_UP, unix.IFF_UP
 	data := []nl.NetlinkRequestData{h}
@@ -251,11 +256,20 @@ func (c *Conn) AddVeth(host, peer End, peerNS *netns.NS, mtu, master int) error 
 	}
 	other.AddChild(u32(unix.IFLA_NET_NS_FD, uint32(peerNS.FD())))
 
-	err := c.do(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, append(data, info)...)
+	made, err := c.get(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ECHO|unix.NLM_F_ACK, unix.RTM_NEWLINK, append(data, info)...)
 	if err != nil {
-		return fmt.Errorf("add veth %s with peer %s: %w", host.Name, peer.Name, err)
+		return nil, fmt.Errorf("add veth %s with peer %s: %w", host.Name, peer.Name, err)
 	}
-	return nil
+	if len(made) == 0 { // before Linux 6.2 the kernel doesn't tell
+		return c.Link(host.Name)
+	}
+	l, err := parseLink(made[0])
+	if err != nil {
+		return nil, fmt.Errorf("add veth %s with peer %s: %w", host.Name, peer.Name, err)
+	}
+	l.Master = master // which it is told to be a port of after that
+	c.known[host.Name] = l
+	return l, nil
 }
 
 // oneQueue asks for one queue a direction, which is what a veth uses anyway. The
@@ -309,6 +323,12 @@ type Change struct {
 	TxQLen   *int
 	Hairpin  *bool // of a bridge port
 	Isolated *bool // of a bridge port
+	Locked   *bool // of a bridge port; kernels before Linux 5.18 ignore it
+
+	// ARPNotify makes the kernel announce the link's IPv4 addresses each time
+	// that it is given a hardware address, be it the one that it has, or comes
+	// up. The change itself, if it sets these too, announces nothing yet.
+	ARPNotify *bool
 
 	// NoIPv6Address stops the kernel from giving the link a link-local
 	// address; it is ignored where the kernel has no IPv6.
@@ -356,7 +376,7 @@ func (c *Conn) setLink(index int, ch Change) error {
 	if ch.TxQLen != nil {
 		add(u32(unix.IFLA_TXQLEN, uint32(*ch.TxQLen)))
 	}
-	if ch.Hairpin != nil || ch.Isolated != nil {
+	if ch.Hairpin != nil || ch.Isolated != nil || ch.Locked != nil {
 		info := attr(unix.IFLA_LINKINFO, nil)
 		info.AddRtAttr(unix.IFLA_INFO_SLAVE_KIND, []byte("bridge"))
 		port := info.AddRtAttr(unix.IFLA_INFO_SLAVE_DATA, nil)
@@ -366,11 +386,19 @@ func (c *Conn) setLink(index int, ch Change) error {
 		if ch.Isolated != nil {
 			port.AddChild(u8(nl.IFLA_BRPORT_ISOLATED, flag(*ch.Isolated)))
 		}
+		if ch.Locked != nil {
+			port.AddChild(u8(nl.IFLA_BRPORT_LOCKED, flag(*ch.Locked)))
+		}
 		add(info)
 	}
-	if ch.NoIPv6Address {
+	if ch.NoIPv6Address || ch.ARPNotify != nil {
 		spec := attr(unix.IFLA_AF_SPEC, nil)
-		spec.AddRtAttr(unix.AF_INET6, nil).AddChild(u8(unix.IFLA_INET6_ADDR_GEN_MODE, addrGenModeNone))
+		if ch.NoIPv6Address {
+			spec.AddRtAttr(unix.AF_INET6, nil).AddChild(u8(unix.IFLA_INET6_ADDR_GEN_MODE, addrGenModeNone))
+		}
+		if ch.ARPNotify != nil {
+			spec.AddChild(arpNotifySpec(*ch.ARPNotify))
+		}
 		add(spec)
 	}
 	return c.do(unix.RTM_NEWLINK, 0, data...)

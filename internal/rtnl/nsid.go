@@ -38,11 +38,11 @@ func (c *Conn) NSID(other *netns.NS) (int, error) {
 	return id, nil
 }
 
-// A genMsg is struct rtgenmsg of any family, with the padding up to where
-// attributes start.
-type genMsg struct{}
+// A genMsg is struct rtgenmsg, or another that is a family alone, with the
+// padding up to where attributes start.
+type genMsg struct{ family uint8 }
 
 var _ nl.NetlinkRequestData = genMsg{}
 
-func (genMsg) Len() int          { return 4 }
-func (genMsg) Serialize() []byte { return make([]byte, 4) }
+func (genMsg) Len() int            { return 4 }
+func (m genMsg) Serialize() []byte { return []byte{m.family, 0, 0, 0} }

@@ -231,3 +231,16 @@ func (r Route) String() string {
 	}
 	return s
 }
+
+// DelMulticastRoute deletes the route to all IPv6 multicast groups that the kernel
+// gives a link with a carrier. The error matches ErrNotFound.
+func (c *Conn) DelMulticastRoute(index int) error {
+	groups := netip.AddrFrom16([16]byte{0xff})
+	err := c.do(unix.RTM_DELROUTE, 0,
+		&nl.RtMsg{RtMsg: unix.RtMsg{Family: unix.AF_INET6, Dst_len: 8, Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_MULTICAST}},
+		attr(unix.RTA_DST, groups.AsSlice()), u32(unix.RTA_OIF, uint32(index)))
+	if err != nil {
+		return fmt.Errorf("delete multicast route of link %d: %w", index, err)
+	}
+	return nil
+}

@@ -79,6 +79,10 @@ type Reader interface {
 	// in Link.PeerNS, or UnknownNS if it does not.
 	NSID(*netns.NS) (int, error)
 
+	// Forwards reports whether the namespace forwards packets of a family,
+	// IPv4 or IPv6.
+	Forwards(is4 bool) (bool, error)
+
 	// Known returns a link as this connection last saw it under that name,
 	// and asks for it only if it never did.
 	Known(name string) (*Link, error)

@@ -63,17 +63,21 @@ const interruptions = 20
 
 // exchange sends a request and returns the bodies of the answers of a type. A
 // failure reported by the kernel is a unix.Errno with the kernel's words.
+//
+// A request with NLM_F_ECHO is answered by what it made, if the kernel can, and
+// then by an acknowledgement.
 func (s *socket) exchange(r *nl.NetlinkRequest, answer uint16) (bodies [][]byte, err error) {
 	if r.Flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP {
 		s.enlarge(dumpLen)
 	}
+	echo := r.Flags&unix.NLM_F_ECHO != 0
 	for range interruptions {
 		s.seq++
 		r.Seq = s.seq
 		if err := s.send(r.Serialize()); err != nil {
 			return nil, fmt.Errorf("send: %w", err)
 		}
-		if bodies, err = s.receive(answer); !errors.Is(err, errInterrupted) {
+		if bodies, err = s.receive(answer, echo); !errors.Is(err, errInterrupted) {
 			break
 		}
 	}
@@ -98,7 +102,7 @@ func (s *socket) acknowledged(requests []*nl.NetlinkRequest) ([]error, error) {
 	errs := make([]error, len(requests))
 	for i := range requests {
 		s.seq = first + uint32(i) // whose answer it is
-		_, errs[i] = s.receive(0)
+		_, errs[i] = s.receive(0, false)
 	}
 	s.seq = last
 	return errs, nil
@@ -136,8 +140,9 @@ func (s *socket) read() (int, error) {
 }
 
 // receive reads up to the end of the answers to the last request. Whatever was
-// left unread of earlier ones is skipped.
-func (s *socket) receive(answer uint16) (bodies [][]byte, err error) {
+// left unread of earlier ones is skipped. After an echo, the end is an
+// acknowledgement.
+func (s *socket) receive(answer uint16, echo bool) (bodies [][]byte, err error) {
 	interrupted := false
 	for {
 		n, err := s.read()
@@ -158,7 +163,7 @@ func (s *socket) receive(answer uint16) (bodies [][]byte, err error) {
 				continue
 			}
 			interrupted = interrupted || m.Header.Flags&unix.NLM_F_DUMP_INTR != 0
-			last := m.Header.Flags&unix.NLM_F_MULTI == 0
+			last := !echo && m.Header.Flags&unix.NLM_F_MULTI == 0
 			switch m.Header.Type {
 			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
 				if err := status(m); err != nil {

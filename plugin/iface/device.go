@@ -45,7 +45,7 @@ func Wanted(r *plugin.Request, kind string, mtu int) link.Device {
 // learn of them.
 func (i Interface) Connect(result *cni.Result) state.Plan {
 	plan := append(i.Configure(result), i.Routes(result)...)
-	return append(plan, i.Announce())
+	return append(plan, i.Announce(result))
 }
 
 // A Parent is the interface that a container's is made on.

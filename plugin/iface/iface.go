@@ -33,6 +33,11 @@ type Interface struct {
 	// tell of its addresses. The routers there are the network's own.
 	Stacked bool
 
+	// Fresh tells that nobody has had the addresses before on the network,
+	// which is the host's own behind Router.
+	Fresh  bool
+	Router string
+
 	// SharedMAC tells that the hardware address is another interface's, so
 	// that the kernel can't be made to announce addresses by setting it. It
 	// announces those of IPv4 when the interface comes up, and those of IPv6
@@ -59,8 +64,8 @@ type Interface struct {
 
 // Configure plans the addresses of a result and the link's coming up.
 func (i Interface) Configure(result *cni.Result) state.Plan {
-	plan := state.Plan{i.settings(result)}
-	up := state.On(i.Within, link.Up{NS: state.Sandbox, Link: i.Name})
+	plan := i.settings(result)
+	up := state.On(i.Within, link.Up{NS: state.Sandbox, Link: i.Name, Announces: true, AtOnce: i.SharedMAC})
 	asked := i.asked(result)
 	if asked != nil {
 		plan = append(plan, up, state.On(i.Within, addr.Unclaimed{NS: state.Sandbox, Link: i.Name, Addrs: asked, Port: i.Port}))
@@ -103,31 +108,34 @@ func has6(result *cni.Result) bool {
 	return slices.ContainsFunc(result.IPs, func(ip cni.IP) bool { return ip.Address.Addr().Is6() })
 }
 
-// settings plans the sysctls that have to be set before the link is up.
-func (i Interface) settings(result *cni.Result) state.Step {
-	v4, v6 := "ipv4/conf/"+i.Name+"/", "ipv6/conf/"+i.Name+"/"
-	// With the notify settings the kernel announces the addresses.
-	values := []sysctl.Setting{{Name: v4 + "arp_notify", Value: "1"}}
+// settings plans the sysctls that have to be set before the link is up, if there
+// are any.
+func (i Interface) settings(result *cni.Result) state.Plan {
+	conf := "ipv6/conf/" + i.Name + "/"
+	var values []sysctl.Setting
 	if has6(result) {
 		values = append(values,
 			sysctl.Setting{Name: "ipv6/conf/lo/disable_ipv6", Value: "0"},
-			sysctl.Setting{Name: v6 + "disable_ipv6", Value: "0"},
-			sysctl.Setting{Name: v6 + "keep_addr_on_down", Value: "1"},
-			sysctl.Setting{Name: v6 + "ndisc_notify", Value: "1"},
-			sysctl.Setting{Name: v6 + "accept_dad", Value: number(i.DAD)},
+			sysctl.Setting{Name: conf + "disable_ipv6", Value: "0"},
+			sysctl.Setting{Name: conf + "keep_addr_on_down", Value: "1"},
+			sysctl.Setting{Name: conf + "ndisc_notify", Value: "1"}, // the kernel announces the addresses then
+			sysctl.Setting{Name: conf + "accept_dad", Value: number(i.DAD)},
 		)
 		if i.DAD {
-			values = append(values, sysctl.Setting{Name: v6 + "enhanced_dad", Value: "1"})
+			values = append(values, sysctl.Setting{Name: conf + "enhanced_dad", Value: "1"})
 		}
 	}
 	switch {
 	case i.AcceptRA != nil && *i.AcceptRA:
 		// 2 listens even where the container forwards.
-		values = append(values, sysctl.Setting{Name: v6 + "accept_ra", Value: "2"})
+		values = append(values, sysctl.Setting{Name: conf + "accept_ra", Value: "2"})
 	case i.AcceptRA != nil || has6(result) && !i.Stacked:
-		values = append(values, sysctl.Setting{Name: v6 + "accept_ra", Value: "0"})
+		values = append(values, sysctl.Setting{Name: conf + "accept_ra", Value: "0"})
 	}
-	return state.On(i.Within, sysctl.Settings{NS: state.Sandbox, Values: values, Initial: true})
+	if values == nil {
+		return nil
+	}
+	return state.Plan{state.On(i.Within, sysctl.Settings{NS: state.Sandbox, Values: values, Initial: true})}
 }
 
 func number(on bool) string {
@@ -138,8 +146,15 @@ func number(on bool) string {
 }
 
 // Announce plans that the neighbours learn the interface's addresses.
-func (i Interface) Announce() state.Step {
-	return state.On(i.Within, addr.Announced{NS: state.Sandbox, Link: i.Name, Port: i.Port, Stacked: i.Stacked})
+func (i Interface) Announce(result *cni.Result) state.Step {
+	a := addr.Announced{NS: state.Sandbox, Link: i.Name, Port: i.Port, Stacked: i.Stacked}
+	if i.Fresh {
+		a.Router = i.Router
+		for _, ip := range result.IPs {
+			a.Fresh = append(a.Fresh, ip.Address.Addr())
+		}
+	}
+	return state.On(i.Within, a)
 }
 
 // Routes plans the routes of a result, after [ApplyDefaultRoute].

@@ -16,6 +16,7 @@ import (
 	"github.com/plumb-cni/plumb/state/addr"
 	"github.com/plumb-cni/plumb/state/link"
 	"github.com/plumb-cni/plumb/state/macspoof"
+	"github.com/plumb-cni/plumb/state/route"
 	"github.com/plumb-cni/plumb/state/sysctl"
 )
 
@@ -55,6 +56,7 @@ func links(_ context.Context, c *Config, r *plugin.Request, _ state.Reader) (sta
 			Bridge:        c.bridge(),
 			Hairpin:       c.HairpinMode,
 			Isolated:      c.PortIsolation,
+			Locked:        c.quiet(r),
 			NoIPv6Address: true,
 		}),
 	}
@@ -93,9 +95,15 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	inside := iface.Interface{
 		Name: r.IfName, Within: link.Key(hostEnd(c, r)), Port: hostEnd(c, r),
 		ACD: c.ACD, DAD: c.EnableDAD, AcceptRA: c.AcceptRA,
+		// Without a gateway the network may be one that the bridge is only part of.
+		Fresh: r.Fresh && c.gateway(), Router: c.router(),
+	}
+	unlocked := state.Plan{}
+	if c.quiet(r) {
+		unlocked = append(unlocked, state.On(inside.Within, link.Unlocked{Port: inside.Port}))
 	}
 	if r.Config.IPAM.Type == "" {
-		return append(plan, inside.Configure(result)...), nil
+		return slices.Concat(plan, inside.Configure(result), unlocked), nil
 	}
 
 	c.complete(result)
@@ -116,7 +124,14 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	if c.IPMasq {
 		plan = append(plan, iface.Masquerade(r, result, c.IPMasqBackend))
 	}
-	return append(plan, inside.Announce()), nil
+	return append(append(plan, unlocked...), inside.Announce(result), state.On(inside.Within, route.NoGroups{Port: inside.Port})), nil
+}
+
+// quiet reports whether a container has nothing to say before it is configured:
+// it asks neither a DHCP server, nor whether its addresses are taken.
+func (c *Config) quiet(r *plugin.Request) bool {
+	own := []string{"", "host-local", "static"} // others might use the link
+	return !c.DisableContainerInterface && !c.ACD && !c.EnableDAD && slices.Contains(own, r.Config.IPAM.Type)
 }
 
 // spoofing plans that the container sends from its own hardware address alone,

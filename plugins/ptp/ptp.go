@@ -122,18 +122,16 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	}
 	host := iface.HostEnd(r)
 	pair := link.Key(host)
-	inside := iface.Interface{Name: r.IfName, Within: pair, AcceptRA: c.AcceptRA, NoPrefixRoute: true}
+	inside := iface.Interface{
+		Name: r.IfName, Within: pair, AcceptRA: c.AcceptRA, NoPrefixRoute: true,
+		Fresh: true, Router: host, // a pair that is new has no neighbours that remember anything
+	}
 
 	plan := iface.Forwarding(result)
 	plan = append(plan, state.On(pair, sysctl.Settings{
-		// A router that checks whether its own address is taken is late
-		// for the container's first packets.
+		// A container's advertisements shall not give the host routes.
 		NS: state.Host, Initial: true, Optional: true,
-		Values: []sysctl.Setting{
-			{Name: "ipv6/conf/" + host + "/accept_dad", Value: "0"},
-			// Nor shall a container's advertisements give the host routes.
-			{Name: "ipv6/conf/" + host + "/accept_ra", Value: "0"},
-		},
+		Values: []sysctl.Setting{{Name: "ipv6/conf/" + host + "/accept_ra", Value: "0"}},
 	}))
 	asking, err := neighbours(r, result, rd)
 	if err != nil {
@@ -146,7 +144,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 				"address %s has no gateway, through which ptp routes everything; give it one in ipam", ip.Address)
 		}
 		plan = append(plan,
-			state.On(pair, addr.Address{NS: state.Host, Link: host, Prefix: single(ip.Gateway)}),
+			state.On(pair, addr.Address{NS: state.Host, Link: host, Prefix: single(ip.Gateway), NoDAD: true}),
 			state.On(pair, route.Route{
 				NS: state.Host, Link: host, Dst: single(ip.Address.Addr()), Scope: route.ScopeHost, Sole: true,
 			}),
@@ -167,7 +165,7 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	if c.IPMasq {
 		plan = append(plan, iface.Masquerade(r, result, c.IPMasqBackend))
 	}
-	return append(plan, inside.Announce()), nil
+	return append(plan, inside.Announce(result)), nil
 }
 
 // single returns the prefix that holds one address alone.

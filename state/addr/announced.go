@@ -2,6 +2,7 @@ package addr
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -28,6 +29,13 @@ type Announced struct {
 	// Stacked tells that the link has its carrier from another, which may
 	// have none: then there is nobody to tell.
 	Stacked bool
+
+	// Fresh are the addresses, if nobody has had any of them before. Then
+	// there is nobody to tell, unless the host remembers one as a neighbour's
+	// on its link Router. That spares a bridge from sending every
+	// announcement to each of its ports.
+	Fresh  []netip.Addr
+	Router string
 }
 
 var _ state.Resource = Announced{}
@@ -65,7 +73,31 @@ func (a Announced) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, err
 	if err := awaitPort(ctx, k, a.Port); err != nil {
 		return nil, err
 	}
+	if needless, err := a.needless(k); needless || err != nil {
+		return nil, err
+	}
 	return nil, conn.SetLink(link.Index, rtnl.Change{MAC: link.MAC})
+}
+
+// needless reports whether there is nobody to tell.
+func (a Announced) needless(k *state.Kernel) (bool, error) {
+	if len(a.Fresh) == 0 {
+		return false, nil
+	}
+	host, err := k.Route(state.Host)
+	if err != nil {
+		return false, err
+	}
+	router, err := host.Known(a.Router)
+	if err != nil {
+		return false, err
+	}
+	for _, ip := range a.Fresh {
+		if known, err := host.HasNeighbour(router.Index, ip); known || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // awaitPort looks at a bridge's port, if there is one, until it has noticed its

@@ -55,7 +55,7 @@ func (g Gateway) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) 
 		return nil, cni.Errorf(state.CodeConflict, "gateway %s of bridge %s is already an address of %s; choose another gateway or subnet",
 			g.Prefix.Addr(), g.Link, nameOf(conn, holder.Index))
 	}
-	addrs, err := conn.Addrs(bridge.Index)
+	addrs, err := conn.AddrsOf(bridge.Index, g.Prefix.Addr().Is4())
 	if err != nil {
 		return nil, err
 	}
@@ -81,12 +81,10 @@ func (g Gateway) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) 
 	return nil, conn.SetLink(bridge.Index, rtnl.Change{MAC: bridge.MAC})
 }
 
-// collides reports whether an address of the bridge excludes the gateway.
+// collides reports whether an address of the bridge, of the gateway's family,
+// excludes that.
 func (g Gateway) collides(other netip.Prefix) bool {
-	if other.Addr().Is4() || g.Prefix.Addr().Is4() {
-		return other.Addr().Is4() && g.Prefix.Addr().Is4()
-	}
-	return other.Overlaps(g.Prefix)
+	return other.Addr().Is4() || other.Overlaps(g.Prefix)
 }
 
 // Diff reports the address if it is missing.

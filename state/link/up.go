@@ -11,6 +11,11 @@ import (
 type Up struct {
 	NS   state.NS
 	Link string
+
+	// Announces makes the kernel announce the link's IPv4 addresses whenever
+	// it is given a hardware address or comes up, AtOnce also this time. It is
+	// not compared: what becomes of it is the sandbox's business.
+	Announces, AtOnce bool
 }
 
 var _ state.Resource = Up{}
@@ -29,7 +34,16 @@ func (u Up) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, conn.SetLink(link.Index, rtnl.Change{Up: ptr(true)})
+	change := rtnl.Change{Up: ptr(true)}
+	if u.Announces {
+		change.ARPNotify = ptr(true)
+	}
+	if u.AtOnce {
+		if err := conn.SetLink(link.Index, rtnl.Change{ARPNotify: change.ARPNotify}); err != nil {
+			return nil, err
+		}
+	}
+	return nil, conn.SetLink(link.Index, change)
 }
 
 // Diff reports a link that is down.

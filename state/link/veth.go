@@ -32,6 +32,10 @@ type Veth struct {
 	Hairpin  bool   // of the port: frames may go back where they came from
 	Isolated bool   // of the port: no frames to other isolated ports
 
+	// Locked keeps the port from taking frames of the container until it is
+	// [Unlocked].
+	Locked bool
+
 	// NoIPv6Address keeps the kernel from giving the host end a link-local
 	// address, which a bridge port has no use for.
 	NoIPv6Address bool
@@ -66,16 +70,12 @@ func (v Veth) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = v.add(k, host)
+	end, err := v.add(k, host)
 	if errors.Is(err, rtnl.ErrExists) {
 		if err = v.makeRoom(k, host, sandbox); err == nil {
-			err = v.add(k, host)
+			end, err = v.add(k, host)
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	end, err := host.Link(v.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +88,9 @@ func (v Veth) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	change := rtnl.Change{Alias: ptr(v.Owner.Tag()), NoIPv6Address: v.NoIPv6Address}
 	if v.Bridge != "" {
 		change.Hairpin, change.Isolated = &v.Hairpin, &v.Isolated
+		if v.Locked {
+			change.Locked = &v.Locked
+		}
 	}
 	if err := host.SetLink(end.Index, change); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", v.Name, err), undo(nil))
@@ -97,16 +100,16 @@ func (v Veth) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 
 // add makes the pair with addresses that are set, not left to chance, so that
 // no udev policy gives it others.
-func (v Veth) add(k *state.Kernel, host *rtnl.Conn) error {
+func (v Veth) add(k *state.Kernel, host *rtnl.Conn) (*rtnl.Link, error) {
 	ns, err := k.Namespace(state.Sandbox)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	master := 0
 	if v.Bridge != "" {
 		bridge, err := host.Known(v.Bridge)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		master = bridge.Index
 	}
@@ -114,17 +117,17 @@ func (v Veth) add(k *state.Kernel, host *rtnl.Conn) error {
 	if mac == nil {
 		mac = randomMAC()
 	}
-	err = host.AddVeth(rtnl.End{Name: v.Name, MAC: randomMAC()}, rtnl.End{Name: v.Peer, MAC: mac}, ns, v.MTU, master)
+	end, err := host.AddVeth(rtnl.End{Name: v.Name, MAC: randomMAC()}, rtnl.End{Name: v.Peer, MAC: mac}, ns, v.MTU, master)
 	if errors.Is(err, unix.EXFULL) {
-		return cni.Errorf(state.CodeConflict,
+		return nil, cni.Errorf(state.CodeConflict,
 			"bridge %s has 1023 ports, which is all the kernel allows; use a second bridge", v.Bridge)
 	}
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		if lacking := Available(k.Reader(), "veth"); lacking != nil {
-			return lacking
+			return nil, lacking
 		}
 	}
-	return err
+	return end, err
 }
 
 // makeRoom finds out which name is taken and by what. It removes what a

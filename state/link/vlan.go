@@ -225,14 +225,10 @@ func (v VLANPort) add(k *state.Kernel, conn *rtnl.Conn, bridge *rtnl.Link) error
 	if err != nil {
 		return err
 	}
-	err = conn.AddVeth(rtnl.End{Name: v.port(), MAC: randomMAC()}, rtnl.End{Name: v.name(), MAC: randomMAC()}, here, v.MTU, bridge.Index)
+	port, err := conn.AddVeth(rtnl.End{Name: v.port(), MAC: randomMAC()}, rtnl.End{Name: v.name(), MAC: randomMAC()}, here, v.MTU, bridge.Index)
 	if errors.Is(err, rtnl.ErrExists) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	port, err := conn.Link(v.port())
 	if err != nil {
 		return err
 	}

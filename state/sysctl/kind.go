@@ -13,8 +13,10 @@ import (
 func (s Settings) Before(_ context.Context, r state.Reader) (json.RawMessage, error) {
 	var values []Setting
 	err := r.In(s.NS, func() error {
+		var t tree
+		defer t.close()
 		for _, want := range s.Values {
-			if got, err := read(want.Name); err == nil {
+			if got, err := t.read(want.Name); err == nil {
 				values = append(values, Setting{Name: want.Name, Value: got})
 			}
 		}
@@ -41,14 +43,16 @@ func (Kind) Remove(_ context.Context, k *state.Kernel, obj state.Object, _ state
 		return nil
 	}
 	err := k.In(obj.Key.NS, func() error {
+		var t tree
+		defer t.close()
 		var errs []error
 		for i := len(values) - 1; i >= 0; i-- {
-			got, err := read(values[i].Name)
+			got, err := t.read(values[i].Name)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // it went with its interface
 			}
 			if err == nil && got != values[i].Value {
-				err = write(values[i])
+				err = t.write(values[i])
 			}
 			errs = append(errs, err)
 		}

@@ -7,12 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/plumb-cni/plumb/cni"
-	"github.com/plumb-cni/plumb/internal/smallfile"
 	"github.com/plumb-cni/plumb/state"
 	"golang.org/x/sys/unix"
 )
@@ -56,19 +54,19 @@ func (s Settings) Key() state.Key {
 // does not take the value, and with cni.CodeUnavailable for one of IPv6 where the
 // kernel has none.
 func (s Settings) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
+	values, err := s.doubtful(k.Reader())
+	if err != nil || len(values) == 0 {
+		return nil, err
+	}
 	var before []Setting
 	restore := func(context.Context) error {
-		return k.In(s.NS, func() error {
-			var errs []error
-			for i := len(before) - 1; i >= 0; i-- {
-				errs = append(errs, write(before[i]))
-			}
-			return errors.Join(errs...)
-		})
+		return k.In(s.NS, func() error { return writeAll(before) })
 	}
-	err := k.In(s.NS, func() error {
-		for _, want := range s.Values {
-			got, err := read(want.Name)
+	err = k.In(s.NS, func() error {
+		var t tree
+		defer t.close()
+		for _, want := range values {
+			got, err := t.read(want.Name)
 			if s.Optional && errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
@@ -78,7 +76,7 @@ func (s Settings) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error)
 			if err == nil && same(got, want.Value) {
 				continue
 			}
-			if err := write(want); err != nil {
+			if err := t.write(want); err != nil {
 				return s.refused(want, got, err)
 			}
 			if err == nil { // one that can't be read triggers something, such as route/flush
@@ -98,7 +96,7 @@ func (s Settings) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error)
 
 // missing is the error of a setting that is not there.
 func (s Settings) missing(want Setting, err error) error {
-	if _, none := os.Stat(path("ipv6")); none != nil && strings.HasPrefix(want.Name, "ipv6/") {
+	if _, none := os.Stat(root + "/ipv6"); none != nil && strings.HasPrefix(want.Name, "ipv6/") {
 		return cni.Errorf(cni.CodeUnavailable, "the kernel has no IPv6: %w", err).
 			WithDetails("it is disabled (ipv6.disable=1 on the kernel's command line), or its module is not loaded")
 	}
@@ -121,15 +119,40 @@ func (s Settings) refused(want Setting, got string, err error) error {
 	return cni.Errorf(cni.CodeIO, "%w", err)
 }
 
+// doubtful returns the values but those that the kernel has told to be so.
+func (s Settings) doubtful(r state.Reader) ([]Setting, error) {
+	conn, err := r.Route(s.NS)
+	if err != nil {
+		return nil, err
+	}
+	var values []Setting
+	for _, want := range s.Values {
+		got, ok, err := told(conn, want.Name)
+		if err != nil {
+			return nil, err
+		}
+		if !ok || !same(got, want.Value) {
+			values = append(values, want)
+		}
+	}
+	return values, nil
+}
+
 // Diff reads the values.
 func (s Settings) Diff(_ context.Context, r state.Reader) (drifts []state.Drift, err error) {
 	if s.Initial {
 		return nil, nil
 	}
+	values, err := s.doubtful(r)
+	if err != nil || len(values) == 0 {
+		return nil, err
+	}
 	err = r.In(s.NS, func() error {
-		for _, want := range s.Values {
+		var t tree
+		defer t.close()
+		for _, want := range values {
 			key := state.Key{NS: s.NS, Kind: kindName, Name: want.Name}
-			got, err := read(want.Name)
+			got, err := t.read(want.Name)
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
 				if !s.Optional {
@@ -150,24 +173,3 @@ func (s Settings) Diff(_ context.Context, r state.Reader) (drifts []state.Drift,
 // same compares values as the kernel reads them, which takes any white space
 // between several.
 func same(a, b string) bool { return slices.Equal(strings.Fields(a), strings.Fields(b)) }
-
-func path(name string) string { return filepath.Join("/proc/sys/net", name) }
-
-func read(name string) (string, error) {
-	data, err := smallfile.Read(path(name))
-	if err != nil {
-		return "", fmt.Errorf("read sysctl: %w", err)
-	}
-	return strings.TrimSpace(string(data)), nil
-}
-
-func write(s Setting) error {
-	value := s.Value
-	if value == "" { // of a list without elements; to write nothing changes nothing
-		value = "\n"
-	}
-	if err := smallfile.Write(path(s.Name), []byte(value)); err != nil {
-		return fmt.Errorf("set sysctl to %q: %w", s.Value, err)
-	}
-	return nil
-}

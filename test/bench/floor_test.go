@@ -103,10 +103,7 @@ func (f floor) add(a *attachment) (err error) {
 		return err
 	}
 	end, alias, up := a.hostEnd(), "bench-floor", true
-	if err := f.rt.AddVeth(rtnl.End{Name: end}, rtnl.End{Name: "eth0"}, ns, 0, bridge.Index); err != nil {
-		return err
-	}
-	l, err := f.rt.Link(end)
+	l, err := f.rt.AddVeth(rtnl.End{Name: end}, rtnl.End{Name: "eth0"}, ns, 0, bridge.Index)
 	if err != nil {
 		return err
 	}

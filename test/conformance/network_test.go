@@ -19,33 +19,90 @@ func static(number int, routes string) string {
 		routes, number, gateway4, number, gateway6)
 }
 
+// only is a section "ipam" of host-local that has one address of each family to give.
+func only(number int) string {
+	return fmt.Sprintf(`"ipam":{"type":"host-local","ranges":[[{"subnet":"10.77.0.0/24","rangeStart":"10.77.0.%[1]d","rangeEnd":"10.77.0.%[1]d"}],`+
+		`[{"subnet":"fd00:77::/64","rangeStart":"fd00:77::%[1]d","rangeEnd":"fd00:77::%[1]d"}]]}`, number)
+}
+
 // TestReusedAddress gives an address to a second container, while a neighbour still knows it as the first's: it answers to the
 // first ping.
 func TestReusedAddress(t *testing.T) {
-	removeAtEnd(t, bridgeName)
-	from := attach(t, bridgeConfig("net", `"isGateway":true,`+static(2, "")), "neighbour")
-	from.add(t)
-	at := bridgeConfig("net", `"isGateway":true,`+static(3, ""))
-	var macs []string
-	for i := range 4 {
-		a := attach(t, at, fmt.Sprintf("holder-%d", i))
-		result := a.add(t)
-		macs = append(macs, result.Interfaces[len(result.Interfaces)-1].MAC)
-		for _, addr := range []string{"10.77.0.3", "fd00:77::3"} {
-			host.Ping(t, from.netns, addr)
-			host.Ping(t, "", addr)
-		}
-		a.del(t)
-		neighbours := host.RunIn(t, from.netns, "ip", "neigh", "show")
-		for _, addr := range []string{"10.77.0.3", "fd00:77::3"} {
-			if !strings.Contains(neighbours, addr+" dev eth0 lladdr "+macs[i]) {
-				t.Fatalf("the neighbour knows no address of the container that has gone, so nothing is tried here:\n%s", neighbours)
+	for name, ipam := range map[string]string{"static": static(3, ""), "host-local": only(3)} {
+		t.Run(name, func(t *testing.T) {
+			removeAtEnd(t, bridgeName)
+			from := attach(t, bridgeConfig("net", `"isGateway":true,`+static(2, "")), "neighbour")
+			from.add(t)
+			at := bridgeConfig("reused-"+name, `"isGateway":true,`+ipam)
+			var macs []string
+			for i := range 4 {
+				a := attach(t, at, fmt.Sprintf("holder-%d", i))
+				result := a.add(t)
+				macs = append(macs, result.Interfaces[len(result.Interfaces)-1].MAC)
+				for _, addr := range []string{"10.77.0.3", "fd00:77::3"} {
+					host.Ping(t, from.netns, addr)
+					host.Ping(t, "", addr)
+				}
+				a.del(t)
+				neighbours := host.RunIn(t, from.netns, "ip", "neigh", "show")
+				for _, addr := range []string{"10.77.0.3", "fd00:77::3"} {
+					if !strings.Contains(neighbours, addr+" dev eth0 lladdr "+macs[i]) {
+						t.Fatalf("the neighbour knows no address of the container that has gone, so nothing is tried here:\n%s", neighbours)
+					}
+				}
 			}
-		}
+			slices.Sort(macs)
+			if got := len(slices.Compact(macs)); got != 4 {
+				t.Fatalf("the containers had %d hardware addresses, so nothing was tried here", got)
+			}
+		})
 	}
-	slices.Sort(macs)
-	if got := len(slices.Compact(macs)); got != 4 {
-		t.Fatalf("the containers had %d hardware addresses, so nothing was tried here", got)
+}
+
+// TestFreshAddress gives an address that nobody has had since boot, which is announced to nobody, unless the host remembers
+// one there all the same.
+func TestFreshAddress(t *testing.T) {
+	const nobody = "02:77:77:77:77:77"
+	for _, tt := range []struct {
+		name      string
+		number    int
+		config    string
+		remembers bool // the host does
+		announced bool
+	}{
+		{"fresh", 4, `"isGateway":true,` + only(4), false, false},
+		{"remembered by the host", 5, `"isGateway":true,` + only(5), true, true},
+		{"IPAM that knows nothing of others", 6, `"isGateway":true,` + static(6, ""), false, true},
+		{"a network that may be larger than the bridge", 7, only(7), false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			removeAtEnd(t, bridgeName)
+			from := attach(t, bridgeConfig("net", `"isGateway":true,`+static(2, "")), "neighbour")
+			from.add(t)
+			addrs := []string{fmt.Sprintf("10.77.0.%d", tt.number), fmt.Sprintf("fd00:77::%d", tt.number)}
+			for _, addr := range addrs {
+				host.RunIn(t, from.netns, "ip", "neigh", "add", addr, "lladdr", nobody, "dev", "eth0", "nud", "stale")
+				if tt.remembers {
+					host.Run(t, "ip", "neigh", "add", addr, "lladdr", nobody, "dev", bridgeName, "nud", "stale")
+				}
+			}
+			a := attach(t, bridgeConfig(fmt.Sprint("fresh-", tt.number), tt.config), "first")
+			result := a.add(t)
+			mac := nobody
+			if tt.announced {
+				mac = result.Interfaces[len(result.Interfaces)-1].MAC
+			}
+			neighbours := host.RunIn(t, from.netns, "ip", "neigh", "show")
+			for _, addr := range addrs {
+				if !strings.Contains(neighbours, addr+" dev eth0 lladdr "+mac) {
+					t.Errorf("the neighbour does not know %s by %s:\n%s", addr, mac, neighbours)
+				}
+				if tt.announced {
+					host.Ping(t, from.netns, addr)
+				}
+				host.Ping(t, "", addr)
+			}
+		})
 	}
 }
 
