@@ -197,13 +197,13 @@ func TestNoServer(t *testing.T) {
 		t.Fatalf("ADD: %v", failure)
 	}
 	matches(t, failure.Msg, `no offer of a DHCP server`)
-	if strings.Count(failure.Error(), "the time for it is over") != 1 || !strings.Contains(failure.Details, "is there a server") {
+	if strings.Count(failure.Error(), "the time for it is over") != 1 || !strings.Contains(failure.Error(), "is there a server") {
 		t.Errorf("ADD: %v", failure)
 	}
 	if took := time.Since(start); took < 2*time.Second || took > 5*time.Second {
 		t.Errorf("ADD took %v", took)
 	}
-	host.Unchanged(t, before, host.SharedBridge(l.bridge))
+	host.Unchanged(t, before, host.SharedBridge(l.bridge), host.SharedFiles)
 	if left := d.leases(t); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
