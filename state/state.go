@@ -165,6 +165,14 @@ type Extended interface {
 	Common() Resource
 }
 
+// Beyond returns a resource that other implementations don't make at all.
+func Beyond(r Resource) Extended { return beyond{r} }
+
+type beyond struct{ Resource }
+
+// Common is nothing.
+func (beyond) Common() Resource { return nil }
+
 // Common returns a plan without what other implementations don't make.
 func (p Plan) Common() Plan {
 	var common Plan

@@ -104,9 +104,11 @@ func desired(_ context.Context, c *Config, r *plugin.Request, result *cni.Result
 	if policy == firewall.SameBridge {
 		return plan, nil
 	}
+	// The reference leaves a bridge to its packet filter, which frames within the
+	// bridge don't pass.
 	ports, err := portsOf(bridge, result, rd)
 	for _, port := range ports {
-		plan = append(plan, state.On(link.Key(port), link.Isolated{Port: port}))
+		plan = append(plan, state.On(link.Key(port), state.Beyond(link.Isolated{Port: port})))
 	}
 	return plan, err
 }

@@ -4,11 +4,13 @@ package ptp
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
 
 	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/plugin/iface"
 	"github.com/plumb-cni/plumb/state"
@@ -87,8 +89,7 @@ func links(_ context.Context, c *Config, r *plugin.Request, _ state.Reader) (sta
 // answer to an anycast address too, for which it waits twice as long when the link
 // is deleted. The route to the subnet does as well.
 func neighbours(r *plugin.Request, result *cni.Result, rd state.Reader) (state.Plan, error) {
-	// CHECK leaves alone what another implementation's attachment has.
-	if r.Verb != cni.VerbAdd || !slices.ContainsFunc(result.IPs, func(ip cni.IP) bool { return ip.Address.Addr().Is6() }) {
+	if !slices.ContainsFunc(result.IPs, func(ip cni.IP) bool { return ip.Address.Addr().Is6() }) {
 		return nil, nil
 	}
 	conn, err := rd.Route(state.Host)
@@ -96,10 +97,13 @@ func neighbours(r *plugin.Request, result *cni.Result, rd state.Reader) (state.P
 		return nil, err
 	}
 	end, err := conn.Known(iface.HostEnd(r))
+	if errors.Is(err, rtnl.ErrNotFound) && r.Verb == cni.VerbCheck {
+		return nil, nil // CHECK says so of the link
+	}
 	if err != nil {
 		return nil, err
 	}
-	on := func(res state.Resource) state.Step { return state.On(link.Key(end.Name), res) }
+	on := func(res state.Resource) state.Step { return state.On(link.Key(end.Name), state.Beyond(res)) }
 	return state.Plan{
 		on(addr.Address{NS: state.Host, Link: end.Name, Prefix: single(linkLocal(end.MAC)), NoDAD: true}),
 		on(route.Route{NS: state.Host, Link: end.Name, Dst: netip.MustParsePrefix("fe80::/64")}),

@@ -10,16 +10,12 @@ import (
 // Isolated is a bridge port's not exchanging frames with other such ports.
 type Isolated struct{ Port string }
 
-var _ state.Extended = Isolated{}
+var _ state.Resource = Isolated{}
 
 // Key names the state by the port.
 func (i Isolated) Key() state.Key {
 	return state.Key{NS: state.Host, Kind: "isolated port", Name: i.Port}
 }
-
-// Common is nothing: the reference leaves a bridge to its packet filter, which
-// frames within the bridge don't pass.
-func (Isolated) Common() state.Resource { return nil }
 
 // Ensure isolates the port.
 func (i Isolated) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -145,8 +146,12 @@ func (p Portmap) script(f nftconn.Family, rules []nftconn.Rule, exists func(stri
 	}
 	for _, fwd := range own {
 		match := p.portMatch(fwd)
-		for _, from := range p.sources(f, fwd) {
-			add("-A %s %s%s -j %s", chain, from, match, p.setChain())
+		for _, from := range p.sources(f) {
+			source := ""
+			if from.IsValid() {
+				source = "-s " + from.String() + " "
+			}
+			add("-A %s %s%s -j %s", chain, source, match, p.setChain())
 		}
 		to := fwd.to.String()
 		if fwd.run() {
@@ -225,20 +230,21 @@ func (p Portmap) portMatch(f forward) string {
 	return fmt.Sprintf("%s-p %s -m %s --dport %s", host, name, name, ports)
 }
 
-// sources are the matches of what has to be masqueraded.
-func (p Portmap) sources(f nftconn.Family, fwd forward) []string {
+// sources are where packets come from that have to be masqueraded; the zero Prefix
+// is anywhere.
+func (p Portmap) sources(f nftconn.Family) []netip.Prefix {
 	if !p.SNAT {
 		return nil
 	}
 	if p.MasqAll {
-		return []string{""}
+		return []netip.Prefix{{}}
 	}
 	a, _ := firstOf(f, p.addrs)
-	from := []string{"-s " + a.Masked().String() + " "}
+	local := netip.IPv6Loopback()
 	if f == nftconn.IPv4 {
-		return append(from, "-s 127.0.0.1 ")
+		local = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	return append(from, "-s ::1 ")
+	return []netip.Prefix{a.Masked(), netip.PrefixFrom(local, local.BitLen())}
 }
 
 // A multiport is what one rule of iptables can hold of the ports of a protocol:
@@ -315,17 +321,15 @@ func (p Portmap) diffIPTables(x *foreign) (drifts []state.Drift, mine bool) {
 			return slices.ContainsFunc(rules, func(r nftconn.Rule) bool { return r.Chain == in && (r.Jump() == to || r.Target() == to) })
 		}
 		need := [][2]string{{"PREROUTING", hostportChain}, {"OUTPUT", hostportChain}}
-		if p.SNAT {
-			need = append(need, [2]string{chain, p.setChain()})
-			if p.SetChain == "" {
-				need = append(need, [2]string{"POSTROUTING", masqChain}, [2]string{markChain, "MARK"}, [2]string{masqChain, "MASQUERADE"})
-			}
+		if p.SNAT && p.SetChain == "" {
+			need = append(need, [2]string{"POSTROUTING", masqChain}, [2]string{markChain, "MARK"}, [2]string{masqChain, "MASQUERADE"})
 		}
 		for _, n := range need {
 			if !has(n[0], n[1]) {
 				drifts = append(drifts, p.drift(f.String()+" "+where+n[0], "rule to "+n[1], "missing"))
 			}
 		}
+		drifts = append(drifts, p.unmarked(f, rules, where+chain)...)
 		protocols := make(map[string]bool)
 		for _, fwd := range own {
 			protocols[protocolName(fwd.protocol)] = true
@@ -341,6 +345,52 @@ func (p Portmap) diffIPTables(x *foreign) (drifts []state.Drift, mine bool) {
 		}
 	}
 	return append(drifts, p.missing(held, where+chain+" rule")...), mine || held != nil
+}
+
+// A marking is that packets for a port from somewhere are marked, to be
+// masqueraded.
+type marking struct {
+	protocol uint8
+	host     netip.Addr
+	from     netip.Prefix
+	port     uint16
+}
+
+// unmarked returns the ports for which the container's chain lacks a rule that
+// marks. The reference has none for ::1.
+func (p Portmap) unmarked(f nftconn.Family, rules []nftconn.Rule, where string) (drifts []state.Drift) {
+	chain, ours := containerChain(p.Owner), false
+	marks := make(map[marking]bool)
+	for _, r := range rules {
+		if r.Chain != chain {
+			continue
+		}
+		ours = ours || r.Comment == p.Owner.Tag()
+		if r.Jump() != p.setChain() {
+			continue
+		}
+		fwd, _ := parseRule(f, r) // which leads nowhere
+		from, _ := r.Source()
+		for port := int(fwd.first); port <= int(fwd.last); port++ {
+			marks[marking{fwd.protocol, fwd.host, from, uint16(port)}] = true
+		}
+	}
+	for _, from := range p.sources(f) {
+		if from.IsValid() && from.Addr() == netip.IPv6Loopback() && !ours {
+			continue
+		}
+		for _, fwd := range p.ofFamily(f) {
+			for port := int(fwd.first); port <= int(fwd.last); port++ {
+				m := marking{fwd.protocol, fwd.host, from, uint16(port)}
+				if everywhere := (marking{fwd.protocol, anyOf(f), from, uint16(port)}); marks[m] || marks[everywhere] {
+					continue
+				}
+				what := fmt.Sprintf("%s rule for %s port %d from %s", where, protocolName(fwd.protocol), port, from)
+				drifts = append(drifts, p.drift(f.String()+" "+what, "jump "+p.setChain(), "missing"))
+			}
+		}
+	}
+	return drifts
 }
 
 // protocolOf returns the name of the transport protocol that a rule is for.

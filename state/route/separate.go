@@ -190,8 +190,8 @@ func ignore(err, harmless error) error {
 	return err
 }
 
-// Diff looks for the route to the subnet of each source, and for its default
-// route, in its table.
+// Diff looks for the route to the subnet of each source, for its default route,
+// and for the one to a gateway that a subnet is behind, in its table.
 func (s Separate) Diff(_ context.Context, r state.Reader) ([]state.Drift, error) {
 	conn, err := r.Route(state.Sandbox)
 	if errors.Is(err, state.ErrNoSandbox) {
@@ -214,8 +214,13 @@ func (s Separate) Diff(_ context.Context, r state.Reader) ([]state.Drift, error)
 	var drifts []state.Drift
 	for _, source := range s.Sources {
 		var wanted []Route
-		if source.Address.Bits() < source.Address.Addr().BitLen() {
-			wanted = append(wanted, Route{Dst: source.Address.Masked()})
+		if subnet := source.Address.Masked(); source.Address.Bits() < source.Address.Addr().BitLen() {
+			wanted = append(wanted, Route{Dst: subnet})
+			for _, got := range routes {
+				if got.Table == source.Table && got.Dst == subnet && subnet.Contains(got.Gateway) && !got.OnLink {
+					wanted = append(wanted, Route{Dst: netip.PrefixFrom(got.Gateway, got.Gateway.BitLen())})
+				}
+			}
 		}
 		if source.Gateway.IsValid() {
 			wanted = append(wanted, Route{Dst: source.defaultRoute(0).Dst, Gateway: source.Gateway})
