@@ -41,10 +41,11 @@ func ctMsg(kind uint16) uint16 { return unix.NFNL_SUBSYS_CTNETLINK<<8 | kind }
 // Otherwise packets of a flow that began before its end went away would follow
 // it there, for as long as they keep coming.
 //
-// The kernel finds those of IPv4 itself, from Linux 6.8 on. For IPv6 it can't:
-// its filter finds the connections of all other addresses (seen in 6.18; the
-// comparison is the wrong way round), which must not be deleted. So there, as
-// on older kernels, the connections are looked through and deleted one by one.
+// Where there are more than a few, the kernel finds those of IPv4 itself, from
+// Linux 6.8 on. For IPv6 it can't: its filter finds the connections of all other
+// addresses (seen in 6.18; the comparison is the wrong way round), which must not
+// be deleted. So there, as on older kernels, the connections are looked through
+// and deleted one by one.
 //
 // A kernel without connection tracking has nothing to forget.
 func (c *Conn) FlushConntrack(ctx context.Context, addrs []netip.Addr) error {
@@ -56,7 +57,8 @@ func (c *Conn) FlushConntrack(ctx context.Context, addrs []netip.Addr) error {
 	} else if err != nil {
 		return err
 	}
-	if n, err := c.countFlows(); err != nil || n == 0 {
+	n, err := c.countFlows()
+	if err != nil || n == 0 {
 		return err
 	}
 	var v4, v6 []netip.Addr
@@ -68,6 +70,12 @@ func (c *Conn) FlushConntrack(ctx context.Context, addrs []netip.Addr) error {
 		}
 	}
 	var errs []error
+	if n <= quickLook {
+		if flows, ok := c.shownFlows(n, Families()); ok {
+			all := slices.Concat(v4, v6)
+			return c.deleteListed(slices.DeleteFunc(flows, func(f flow) bool { return !f.of(all) }))
+		}
+	}
 	if len(v4) <= maxFlushed {
 		var err error
 		v4, err = c.flushFlows(v4)
@@ -79,6 +87,10 @@ func (c *Conn) FlushConntrack(ctx context.Context, addrs []netip.Addr) error {
 	}
 	return nil
 }
+
+// quickLook is the number of connections up to which to read them all takes no
+// longer than a filter, for which the kernel goes through its table twice.
+const quickLook = 32
 
 // maxFlushed is the number of addresses from which on a listing is cheaper: the
 // kernel goes through all connections for each filter.
@@ -142,6 +154,11 @@ func (f *flow) source(tuple uint16) netip.Addr {
 	return netip.Addr{}
 }
 
+// of tells whether one of addresses has begun or answered it.
+func (f *flow) of(addrs []netip.Addr) bool {
+	return slices.Contains(addrs, f.source(ctaTupleOrig)) || slices.Contains(addrs, f.source(ctaTupleReply))
+}
+
 // deleteFlows lists the connections and deletes those of addresses one by one.
 func (c *Conn) deleteFlows(ctx context.Context, addrs []netip.Addr) error {
 	var families []Family
@@ -150,9 +167,7 @@ func (c *Conn) deleteFlows(ctx context.Context, addrs []netip.Addr) error {
 			families = append(families, f)
 		}
 	}
-	flows, err := c.listFlows(ctx, families, nil, func(f *flow) bool {
-		return slices.Contains(addrs, f.source(ctaTupleOrig)) || slices.Contains(addrs, f.source(ctaTupleReply))
-	})
+	flows, err := c.listFlows(ctx, families, nil, func(f *flow) bool { return f.of(addrs) })
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,20 @@ func TestFlushConntrack(t *testing.T) {
 		name  string
 		flush func(*Conn) error
 	}{
-		{"by filter", func(c *Conn) error { return c.FlushConntrack(context.Background(), addrs) }},
+		{"among few", func(c *Conn) error { return c.FlushConntrack(context.Background(), addrs) }},
+		{"by filter", func(c *Conn) error {
+			var v4 []netip.Addr
+			for _, a := range addrs {
+				if a = a.Unmap(); a.Is4() {
+					v4 = append(v4, a)
+				}
+			}
+			err := c.open(context.Background())
+			if err == nil {
+				v4, err = c.flushFlows(v4)
+			}
+			return errors.Join(err, c.deleteFlows(context.Background(), append(v4, addrs[1])))
+		}},
 		{"of many", func(c *Conn) error {
 			all := addrs
 			for i := range 300 {
