@@ -36,6 +36,54 @@ type Record struct {
 	IPAM json.RawMessage `json:"ipam,omitempty"`
 }
 
+// encode returns the record as JSON, as its tags have it. They are followed by hand:
+// an ADD writes a record or two, and encoding/json would look for longer at the
+// types than all else of that takes.
+func (r *Record) encode() []byte {
+	b := fmt.Appendf(nil, `{"plugin":%s,"owner":{"network":%s,"containerID":%s,"ifName":%s},"netns":%s,"sandbox":{"dev":%d,"inode":%d`,
+		quote(r.Plugin), quote(r.Owner.Network), quote(r.Owner.ContainerID), quote(r.Owner.IfName), quote(r.NetNS), r.Sandbox.Dev, r.Sandbox.Inode)
+	if r.Sandbox.Cookie != 0 {
+		b = fmt.Appendf(b, `,"cookie":%d`, r.Sandbox.Cookie)
+	}
+	b = append(b, '}')
+	b = appendList(b, "objects", r.Objects, func(b []byte, o Object) []byte {
+		b = fmt.Appendf(b, `{"key":{"ns":%s,"kind":%s,"name":%s}`, quote(string(o.Key.NS)), quote(o.Key.Kind), quote(o.Key.Name))
+		if len(o.Before) > 0 {
+			b = fmt.Appendf(b, `,"before":%s`, o.Before)
+		}
+		return append(b, '}')
+	})
+	b = appendList(b, "addresses", r.Addresses, func(b []byte, a netip.Addr) []byte {
+		return append(b, quote(a.String())...)
+	})
+	if len(r.IPAM) > 0 {
+		b = fmt.Appendf(b, `,"ipam":%s`, r.IPAM)
+	}
+	return append(b, '}')
+}
+
+// appendList appends a member of an object that is a list, unless that is empty.
+func appendList[T any](b []byte, key string, list []T, one func([]byte, T) []byte) []byte {
+	for i, item := range list {
+		if i == 0 {
+			b = fmt.Appendf(b, `,"%s":[`, key)
+		} else {
+			b = append(b, ',')
+		}
+		b = one(b, item)
+	}
+	if len(list) > 0 {
+		b = append(b, ']')
+	}
+	return b
+}
+
+// quote returns a string as JSON.
+func quote(s string) []byte {
+	data, _ := json.Marshal(s) // a string can always be encoded
+	return data
+}
+
 // Removable returns the objects, marked as recorded, with the addresses.
 func (r *Record) Removable() []Object {
 	objects := slices.Clone(r.Objects)
@@ -112,12 +160,9 @@ func (r Records) Save(rec, earlier *Record) (Undo, error) {
 }
 
 func (r Records) write(rec *Record) error {
-	data, err := json.Marshal(rec)
-	if err != nil {
-		return fmt.Errorf("encode record: %w", err)
-	}
+	data := rec.encode()
 	path := r.path(name(rec.Plugin, rec.Owner))
-	err = smallfile.Replace(path, data, 0o600)
+	err := smallfile.Replace(path, data, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(r.path(""), 0o700); err == nil {
 			err = smallfile.Replace(path, data, 0o600)
