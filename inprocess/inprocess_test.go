@@ -354,6 +354,41 @@ const fullChain = `{"cniVersion":"1.1.0","name":"pods","plugins":[
 	{"type":"tuning","sysctl":{"net.core.somaxconn":"512"}},
 	{"type":"bandwidth","ingressRate":100000000,"ingressBurst":1000000,"egressRate":100000000,"egressBurst":1000000}]}`
 
+// TestFlushedRuleset: what is remembered of the packet filter does not outlast what somebody else does to it.
+func TestFlushedRuleset(t *testing.T) {
+	i := New(Options{})
+	defer i.Close()
+	add := request(t, cni.VerbAdd, ptp)
+	result, err := i.Invoke(t.Context(), "ptp", add)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := result.Encode(cni.V110)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := *add
+	check.Verb = cni.VerbCheck
+	check.Config = []byte(strings.Replace(ptp, "{", `{"prevResult":`+string(encoded)+`,`, 1))
+	for range 3 { // the last of which are answered from memory
+		if _, err := i.Invoke(t.Context(), "ptp", &check); err != nil {
+			t.Fatal(err)
+		}
+	}
+	host.Run(t, "nft", "flush", "ruleset")
+	if _, err := i.Invoke(t.Context(), "ptp", &check); !errors.Is(err, state.CodeDrift) {
+		t.Errorf("CHECK after the ruleset was flushed: %v", err)
+	}
+	another := request(t, cni.VerbAdd, ptp)
+	another.ContainerID = "another"
+	if _, err := i.Invoke(t.Context(), "ptp", another); err != nil {
+		t.Fatal(err)
+	}
+	if rules := host.Run(t, "nft", "list", "table", "inet", "plumb"); strings.Count(rules, "masquerade") != 2 || !strings.Contains(rules, "plumb:net/another/eth0") {
+		t.Errorf("ADD after the ruleset was flushed makes\n%s", rules)
+	}
+}
+
 // TestGCTogether: what attachments have left is collected at once, as it waits for
 // the kernel most of the time.
 func TestGCTogether(t *testing.T) {
