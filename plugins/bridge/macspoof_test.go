@@ -120,8 +120,8 @@ func TestMACSpoofingDamage(t *testing.T) {
 	for _, tt := range []struct{ name, damage, text string }{
 		{"element", "flush set bridge plumb macspoof", "element bridge plumb macspoof veth"},
 		{"pair", "flush set bridge plumb macspoof-allowed", "element bridge plumb macspoof-allowed veth"},
-		{"rules", "flush chain bridge plumb macspoof", "rules of chain bridge plumb macspoof"},
-		{"base rules", "flush chain bridge plumb macspoof-prerouting", "rules of chain bridge plumb macspoof-prerouting"},
+		{"rules", "flush chain bridge plumb macspoof", "what is in chain bridge plumb macspoof"},
+		{"base rules", "flush chain bridge plumb macspoof-prerouting", "what is in chain bridge plumb macspoof-prerouting"},
 		{"chain", "delete chain bridge plumb macspoof-prerouting", "chain bridge plumb macspoof-prerouting"},
 		{"dormant", "add table bridge plumb { flags dormant; }", "table bridge plumb"},
 		{"table", "delete table bridge plumb", "table bridge plumb"},

@@ -2,9 +2,12 @@ package addr
 
 import (
 	"context"
+	"net"
+	"net/netip"
 	"time"
 
 	"github.com/plumb-cni/plumb/cni"
+	"github.com/plumb-cni/plumb/internal/ndp"
 	"github.com/plumb-cni/plumb/state"
 )
 
@@ -39,7 +42,7 @@ func (s Settled) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error
 		tentative := false
 		for _, a := range found {
 			if a.DADFailed {
-				return false, cni.Errorf(state.CodeConflict, "another host has address %s already", a.Prefix)
+				return false, s.conflict(k, a.Prefix.Addr())
 			}
 			tentative = tentative || a.Tentative
 		}
@@ -49,6 +52,37 @@ func (s Settled) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error
 		err = cni.Errorf(cni.CodeTryAgain, "addresses of %s are still tentative after %s", s.Link, detection().Timeout)
 	}
 	return nil, err
+}
+
+// conflict is the error of an address that another host has, which is named if it
+// still answers.
+func (s Settled) conflict(k *state.Kernel, a netip.Addr) error {
+	who := "another host"
+	if mac := s.holder(k, a); mac != nil {
+		who = mac.String()
+	}
+	return cni.Errorf(state.CodeConflict, "%s is in use by %s on this network; exclude it from the range, or remove that host", a, who)
+}
+
+// holder asks who has an address, nil if that can't be found out.
+func (s Settled) holder(k *state.Kernel, a netip.Addr) net.HardwareAddr {
+	ns, err := k.Namespace(s.NS)
+	if err != nil {
+		return nil
+	}
+	conn, err := k.Route(s.NS)
+	if err != nil {
+		return nil
+	}
+	link, err := conn.Known(s.Link)
+	if err != nil {
+		return nil
+	}
+	mac, err := ndp.Holder(ns, link.Index, link.MAC, a)
+	if err != nil {
+		return nil
+	}
+	return mac
 }
 
 // Diff reports nothing: the addresses are compared by themselves.

@@ -187,7 +187,7 @@ func (f *filter) defects() (list []defect) {
 	if got := f.rules.Rules; !slices.EqualFunc(got, acceptRules(f.table), nftconn.Rule.Equal) {
 		list = append(list, defect{
 			"what is in chain " + f.table.String() + " " + acceptChain(f.table),
-			fmt.Sprintf("the %d rules that plumb makes", len(acceptRules(f.table))), fmt.Sprintf("%d rules, not all of them plumb's", len(got)),
+			fmt.Sprintf("the %d rules that plumb makes", len(acceptRules(f.table))), fmt.Sprintf("different (%d rules)", len(got)),
 		})
 	}
 	return list

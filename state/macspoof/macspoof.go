@@ -169,7 +169,7 @@ func (l *looking) defects() []defect {
 			found = append(found, defect{"hook of chain " + chain.String(), chain.Hook.String(), got.Hook.String()})
 		}
 		if !slices.EqualFunc(l.rules.Of(chain.Name), chain.Rules, nftconn.Rule.Equal) {
-			found = append(found, defect{"what is in chain " + chain.String(), "the rules that plumb makes", "other rules"})
+			found = append(found, defect{"what is in chain " + chain.String(), "the rules that plumb makes", "different"})
 		}
 	}
 	return found

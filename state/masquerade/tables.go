@@ -98,7 +98,7 @@ func (t *tables) defects(addrs []netip.Prefix) []defect {
 }
 
 func rulesDefect(chain string, want, got int) defect {
-	return defect{"what is in chain " + chain, fmt.Sprintf("the %d rules that plumb makes", want), fmt.Sprintf("%d rules, not all of them plumb's", got)}
+	return defect{"what is in chain " + chain, fmt.Sprintf("the %d rules that plumb makes", want), fmt.Sprintf("different (%d rules)", got)}
 }
 
 // lengthsOf returns the lengths of the subnets that addresses are in.

@@ -151,7 +151,7 @@ func (t *tables) defects(p Portmap) (found []defect) {
 	}
 	for _, c := range p.chains(readNames(t.names.Names)) {
 		if rules := t.rules.Of(c.Name); !slices.EqualFunc(rules, c.Rules, nftconn.Rule.Equal) {
-			found = append(found, defect{"what is in chain " + c.String(), fmt.Sprintf("the %d rules that plumb makes", len(c.Rules)), fmt.Sprintf("%d rules, not all of them plumb's", len(rules))})
+			found = append(found, defect{"what is in chain " + c.String(), fmt.Sprintf("the %d rules that plumb makes", len(c.Rules)), fmt.Sprintf("different (%d rules)", len(rules))})
 		}
 	}
 	return found

@@ -116,7 +116,7 @@ func TestACD(t *testing.T) {
 			mac := host.Links(t, stranger)[dev].MAC
 			for _, tt := range []struct{ taken, want string }{
 				{"10.88.0.2/24", "10.88.0.2 is in use by " + mac},
-				{"fd00:88::2/64", "another host has address fd00:88::2/64 already"},
+				{"fd00:88::2/64", "fd00:88::2 is in use by " + mac},
 			} {
 				host.RunIn(t, stranger, "ip", "addr", "add", tt.taken, "dev", dev, "nodad")
 				a := attach.New(t, static(plugin, `"vlanId":7,"master":"up0",`, 2), "unaware")
