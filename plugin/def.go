@@ -133,6 +133,9 @@ func (d *Def[C]) status(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	if err := s.host.Records.Ready(); err != nil {
+		return err
+	}
 	if d.Ready != nil {
 		k, err := s.host.open("")
 		if err != nil {

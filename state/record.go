@@ -174,6 +174,15 @@ func (r Records) write(rec *Record) error {
 	return nil
 }
 
+// Ready fails with cni.CodeUnavailable if no record could be written now. It leaves
+// no trace.
+func (r Records) Ready() error {
+	if err := smallfile.Writable(r.Folder()); err != nil {
+		return cni.Errorf(cni.CodeUnavailable, "%w", r.failed("write", err))
+	}
+	return nil
+}
+
 // failed is an error of the folder, with cni.CodeIO.
 func (r Records) failed(operation string, err error) error {
 	return cni.Errorf(cni.CodeIO, "%s record of the attachment: %w", operation, err).

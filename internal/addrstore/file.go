@@ -72,22 +72,6 @@ func readSmall(path string) ([]byte, error) {
 	return buf[:max(n, 0)], wrap("read", path, err)
 }
 
-// writable fails unless a file could be made and filled in a folder. It leaves
-// no trace there.
-func writable(dir string) error {
-	f, err := open(dir, unix.O_TMPFILE|unix.O_WRONLY, 0o600)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) {
-		// Some file systems have no files without a name.
-		return wrap("access", dir, unix.Access(dir, unix.W_OK|unix.X_OK))
-	}
-	if err != nil {
-		return err
-	}
-	defer f.close()
-	_, err = f.WriteAt([]byte{0}, 0)
-	return wrap("write to a file in", dir, err)
-}
-
 func wrap(op, path string, err error) error {
 	if err == nil {
 		return nil

@@ -38,6 +38,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/plumb-cni/plumb/internal/smallfile"
 )
 
 // An Opener opens the stores of networks. The zero Opener is ready for use. It
@@ -145,11 +147,10 @@ func (o *Opener) Ready(ctx context.Context, dataDir, network string) error {
 	s, err := o.Open(ctx, dataDir, network)
 	if err == nil {
 		defer s.Close()
-		return writable(s.dir)
+		return smallfile.Writable(s.dir)
 	}
-	// What is missing would be made below the first folder that is there.
-	for dir := dataDir; errors.Is(err, fs.ErrNotExist); dir = filepath.Dir(dir) {
-		err = writable(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return smallfile.Writable(dataDir)
 	}
 	return err
 }

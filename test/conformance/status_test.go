@@ -131,6 +131,30 @@ func TestStatusWithoutPrograms(t *testing.T) {
 	}
 }
 
+// TestStatusWithoutRoom asks where records of attachments have no room, or can't be written at all: STATUS knows it before ADD.
+func TestStatusWithoutRoom(t *testing.T) {
+	host.Run(t, "mkdir", "-p", "/run/plumb")
+	for what, mount := range map[string]string{
+		"full":      "mount -t tmpfs -o size=8k none /run/plumb; ! dd if=/dev/zero of=/run/plumb/fill bs=4k 2>/dev/null",
+		"read-only": "mount -t tmpfs -o ro none /run/plumb",
+	} {
+		for _, network := range []string{config("loopback", "net", ""), config("ptp", "net", good)} {
+			a := attach(t, network, "asked")
+			t.Run(a.plugin()+" "+what, func(t *testing.T) {
+				host.Run(t, "sh", "-ec", mount)
+				t.Cleanup(func() { host.Run(t, "umount", "/run/plumb") })
+				_, asked := invoke(t, cni.VerbStatus, a.plugin(), a.config, a)
+				if asked == nil || asked.Code != cni.CodeUnavailable || !strings.Contains(asked.Error()+asked.Details, "/run/plumb") {
+					t.Errorf("STATUS: %v", asked)
+				}
+				if _, failure := invoke(t, cni.VerbAdd, a.plugin(), a.config, a); failure == nil || failure.Code != cni.CodeIO {
+					t.Errorf("ADD: %v", failure)
+				}
+			})
+		}
+	}
+}
+
 // TestStatusWithoutTun asks where the device file is missing by which tap devices are made.
 func TestStatusWithoutTun(t *testing.T) {
 	network := config("tap", "net", "")
