@@ -95,6 +95,7 @@ func TestErrorJSON(t *testing.T) {
 
 func TestCodeText(t *testing.T) {
 	for code, want := range map[Code]string{
+		0:            "no error",
 		CodeTryAgain: "try again later (CNI error code 11)",
 		102:          "plugin-specific error (CNI error code 102)",
 		42:           "reserved error (CNI error code 42)",
@@ -103,7 +104,7 @@ func TestCodeText(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
-	for code := range CodeInternal + 1 {
+	for code := Code(1); code <= CodeInternal; code++ {
 		if !strings.HasSuffix(code.Error(), fmt.Sprintf("(CNI error code %d)", uint(code))) {
 			t.Errorf("%d: got %q", uint(code), code.Error())
 		}
