@@ -26,7 +26,7 @@ func Lock(ctx context.Context, dir string) (unlock func(), err error) {
 		case err == nil:
 			return unlock, nil
 		case errors.Is(err, fs.ErrNotExist):
-			if err := os.MkdirAll(dir, 0o700); err != nil {
+			if err := os.MkdirAll(dir, 0o700); err != nil && !goes(dir) {
 				return nil, err
 			}
 			continue
@@ -59,6 +59,13 @@ func Try(dir string) (unlock func(), err error) {
 		return nil, &fs.PathError{Op: "lock", Path: dir, Err: err}
 	}
 	return func() { unix.Close(fd) }, nil
+}
+
+// goes reports whether a folder is there, or nothing: others may remove it while it
+// is made, which then fails for it is there.
+func goes(dir string) bool {
+	info, err := os.Lstat(dir)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir()
 }
 
 // isAt reports whether a descriptor is of what the path leads to.

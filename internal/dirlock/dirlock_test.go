@@ -61,12 +61,12 @@ func TestTurns(t *testing.T) {
 				if n := inside.Add(1); n != 1 {
 					t.Errorf("%d at once", n)
 				}
-				if i%2 == 0 {
+				inside.Add(-1)
+				if i%2 == 0 { // from then on another's is the lock
 					if err := os.Remove(dir); err != nil {
 						t.Error(err)
 					}
 				}
-				inside.Add(-1)
 				unlock()
 			}
 		})
