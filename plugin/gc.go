@@ -41,6 +41,9 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 	}
 	stale, err := d.stale(ctx, s, k.Reader())
 	errs = append(errs, err)
+	if d.asksIPAM(s.Request) && !early {
+		errs = append(errs, d.addHolders(ctx, s, stale))
+	}
 	unremoved, err := d.collectAll(ctx, s, k, stale) // whose addresses must not be given to others
 	errs = append(errs, err)
 	if !d.asksIPAM(s.Request) || early {
@@ -133,11 +136,7 @@ func (s *session) alsoValid(more []cni.Attachment) error {
 // collect removes a leftover: one that is recorded as its DEL would, with the
 // IPAM plugin that the record names and in the sandbox if that is still there.
 func (d *Def[C]) collect(ctx context.Context, s *session, l *leftover) error {
-	call := *s.Request.Request
-	call.Verb, call.ContainerID, call.IfName = cni.VerbDel, l.owner.ContainerID, l.owner.IfName
-	r := *s.Request
-	r.Request, r.Owner = &call, l.owner
-	del := &session{Request: &r, host: s.host, trace: s.trace}
+	del := s.deletion(l.owner)
 	k, objects, err := del.openRecorded(d.Name, l.record)
 	if err != nil {
 		return err
@@ -152,6 +151,45 @@ func (d *Def[C]) collect(ctx context.Context, s *session, l *leftover) error {
 		return err
 	}
 	return d.remove(ctx, del, k, objects, l.record.Addresses)
+}
+
+// deletion returns the session that a DEL of an attachment would have.
+func (s *session) deletion(o state.Owner) *session {
+	call := *s.Request.Request
+	call.Verb, call.ContainerID, call.IfName = cni.VerbDel, o.ContainerID, o.IfName
+	r := *s.Request
+	r.Request, r.Owner, r.Collected = &call, o, true
+	return &session{Request: &r, host: s.host, trace: s.trace}
+}
+
+// addHolders adds to the leftovers what follows from the addresses that
+// attachments hold of which there is no record: another implementation made them.
+func (d *Def[C]) addHolders(ctx context.Context, s *session, stale map[string]*leftover) error {
+	teller, ok := s.ours().(Teller)
+	if !ok || d.Footprint == nil {
+		return nil
+	}
+	c, err := decode[C](s.Request)
+	if err != nil {
+		c = new(C) // edited since, and no reason to leave things behind
+	}
+	holders, err := teller.Stale(ctx, s.Request)
+	for a, addrs := range holders {
+		o := state.Owner{Network: s.Config.Name, ContainerID: a.ContainerID, IfName: a.IfName}
+		l := stale[o.Tag()]
+		if l == nil {
+			l = new(leftover)
+			stale[o.Tag()] = l
+		}
+		if l.record != nil {
+			continue
+		}
+		l.owner = o // whole, where a tag has a hash
+		for _, key := range d.Footprint(c, s.deletion(o).Request, distinct(addrs)) {
+			l.found = append(l.found, state.Object{Key: key})
+		}
+	}
+	return err
 }
 
 // stale unites the records of the network with the objects found, as far as

@@ -60,3 +60,14 @@ type Rememberer interface {
 	// the addresses since it booted.
 	AddFresh(ctx context.Context, r *Request) (result *cni.Result, fresh bool, err error)
 }
+
+// A Teller is an IPAM plugin that knows who holds addresses. Of an attachment that
+// no record tells of, GC removes what follows from its addresses while they are
+// still its own.
+type Teller interface {
+	IPAM
+
+	// Stale returns the attachments that GC would release addresses of, with
+	// these. It is called only if r.Config.HasValid.
+	Stale(ctx context.Context, r *Request) (map[cni.Attachment][]netip.Addr, error)
+}

@@ -19,6 +19,10 @@ type Request struct {
 	// gave on ADD since it booted, as far as that is known.
 	Fresh bool
 
+	// Collected tells that a GC asks for the footprint of an attachment: the
+	// other plugins of its list come after this one has released its address.
+	Collected bool
+
 	records state.Records
 }
 

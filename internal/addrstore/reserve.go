@@ -175,6 +175,17 @@ func (s *Store) Release(containerID, ifName string) (released []netip.Addr, err 
 	return released, errors.Join(failed...)
 }
 
+// Walk calls f for every address that is held, in no order. It lists the folder.
+func (s *Store) Walk(f func(netip.Addr, Record)) error {
+	all, err := s.list()
+	for _, e := range all {
+		if e.err == nil {
+			f(e.addr, e.record)
+		}
+	}
+	return err
+}
+
 // Retain frees every address whose record keep rejects, incomplete records
 // included, and returns them in ascending order, IPv4 first. It lists the
 // folder, unlike everything else. What is no record stays.

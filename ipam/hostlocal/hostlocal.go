@@ -212,19 +212,39 @@ func (h *hostLocal) GC(ctx context.Context, r *plugin.Request) ([]netip.Addr, er
 	if !r.Config.HasValid {
 		return nil, nil
 	}
+	return h.open(ctx, r, func(s *addrstore.Store) ([]netip.Addr, error) { return s.Retain(spared(r)) })
+}
+
+var _ plugin.Teller = (*hostLocal)(nil)
+
+// spared returns what tells the records that GC spares.
+func spared(r *plugin.Request) func(addrstore.Record) bool {
 	valid := make(map[cni.Attachment]bool)
 	for _, a := range r.Config.Valid {
 		valid[a] = true
 		valid[cni.Attachment{ContainerID: a.ContainerID}] = true // for old records, without an interface
 	}
-	return h.open(ctx, r, func(s *addrstore.Store) ([]netip.Addr, error) {
-		return s.Retain(func(rec addrstore.Record) bool {
-			if cni.ValidateContainerID(rec.ContainerID) != nil || rec.IfName != "" && cni.ValidateIfName(rec.IfName) != nil {
-				return true
+	return func(rec addrstore.Record) bool {
+		if cni.ValidateContainerID(rec.ContainerID) != nil || rec.IfName != "" && cni.ValidateIfName(rec.IfName) != nil {
+			return true
+		}
+		return valid[cni.Attachment{ContainerID: rec.ContainerID, IfName: rec.IfName}]
+	}
+}
+
+// Stale implements plugin.Teller, but for old records, without an interface.
+func (h *hostLocal) Stale(ctx context.Context, r *plugin.Request) (map[cni.Attachment][]netip.Addr, error) {
+	stale := make(map[cni.Attachment][]netip.Addr)
+	spares := spared(r)
+	_, err := h.open(ctx, r, func(s *addrstore.Store) ([]netip.Addr, error) {
+		return nil, s.Walk(func(a netip.Addr, rec addrstore.Record) {
+			if rec.IfName != "" && !spares(rec) {
+				holder := cni.Attachment{ContainerID: rec.ContainerID, IfName: rec.IfName}
+				stale[holder] = append(stale[holder], a)
 			}
-			return valid[cni.Attachment{ContainerID: rec.ContainerID, IfName: rec.IfName}]
 		})
 	})
+	return stale, err
 }
 
 // open calls f with the network's store, if it has one.

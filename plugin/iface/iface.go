@@ -16,6 +16,7 @@ import (
 	"github.com/plumb-cni/plumb/state/firewall"
 	"github.com/plumb-cni/plumb/state/link"
 	"github.com/plumb-cni/plumb/state/masquerade"
+	"github.com/plumb-cni/plumb/state/portmap"
 	"github.com/plumb-cni/plumb/state/route"
 	"github.com/plumb-cni/plumb/state/sysctl"
 )
@@ -264,7 +265,7 @@ func Ready(ctx context.Context, ipMasq bool, backend string, r state.Reader) err
 // before links: the other way round, closing the connection to nftables waits
 // for the links to be gone.
 func Kinds() []state.Kind {
-	return []state.Kind{masquerade.Kind{}, link.Kind{}, firewall.Kind{}}
+	return []state.Kind{masquerade.Kind{}, portmap.Kind{}, link.Kind{}, firewall.Kind{}}
 }
 
 // MTU returns the size that the container's interface has to have: on CHECK the
@@ -280,7 +281,8 @@ func MTU(r *plugin.Request) int {
 //
 // Without a prevResult, plugin firewall knew of no address for which the
 // reference may have admitted traffic. IPAM has told of them here, and they must
-// not be given away with what they were admitted for.
+// not be given away with what they were admitted for, nor on GC with the ports
+// that the reference may have mapped to them.
 func Footprint(r *plugin.Request, addrs []netip.Addr, others ...string) []state.Key {
 	previous, _ := r.Previous()
 	keys := []state.Key{
@@ -289,6 +291,9 @@ func Footprint(r *plugin.Request, addrs []netip.Addr, others ...string) []state.
 	}
 	if r.Config.PrevResult == nil && len(addrs) > 0 {
 		keys = append(keys, firewall.Key(r.Owner, "", addrs...))
+	}
+	if r.Collected {
+		keys = append(keys, portmap.Key(r.Owner, addrs...))
 	}
 	return keys
 }
