@@ -168,7 +168,7 @@ func (p Plugin) warnings(h *Host, r *Request) (list []string) {
 // explain adds to an error what it happened to.
 func (p Plugin) explain(call *cni.Request, err error) error {
 	config, _ := cni.Identify(call.Config) // which works also where the rest of it is what is wrong
-	return cni.AsError(err).About(cni.Subject{
+	return asError(err).About(cni.Subject{
 		Plugin: p.name, Verb: call.Verb, Network: config.Name, ContainerID: call.ContainerID, IfName: call.IfName,
 	})
 }

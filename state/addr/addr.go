@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/state"
+	"golang.org/x/sys/unix"
 )
 
 // An Address is an address of a link.
@@ -43,9 +45,21 @@ func (a Address) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) 
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Link, err)
+		return nil, refused(err, link, a.Prefix)
 	}
 	return func(context.Context) error { return remove(conn, link.Index, a.Prefix) }, nil
+}
+
+// minMTU6 is the least MTU of a link with IPv6 (RFC 8200 section 5).
+const minMTU6 = 1280
+
+// refused says of the kernel's refusal to give a link an address what to do.
+func refused(err error, link *rtnl.Link, prefix netip.Prefix) error {
+	if errors.Is(err, unix.EINVAL) && prefix.Addr().Is6() && link.MTU < minMTU6 {
+		return cni.Errorf(cni.CodeInvalidConfig, "%s: %w", link.Name, err).
+			WithDetails(fmt.Sprintf("IPv6 needs an mtu of %d bytes or more, and that of %s is %d", minMTU6, link.Name, link.MTU))
+	}
+	return fmt.Errorf("%s: %w", link.Name, err)
 }
 
 // Diff reports an address that is missing, or that another host was found to

@@ -3,7 +3,6 @@ package addr
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -76,7 +75,7 @@ func (g Gateway) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) 
 	}
 	err = conn.AddAddr(bridge.Index, rtnl.Addr{Prefix: g.Prefix, NoDAD: !g.DAD})
 	if err != nil && !errors.Is(err, rtnl.ErrExists) {
-		return nil, fmt.Errorf("%s: %w", g.Link, err)
+		return nil, refused(err, bridge, g.Prefix)
 	}
 	return nil, conn.SetLink(bridge.Index, rtnl.Change{MAC: bridge.MAC})
 }

@@ -169,6 +169,11 @@ var ofPlugins = []refusal{
 	{name: "the plugin's own chain for rules of the user's", config: chained("firewall", `"iptablesAdminChainName":"CNI-FORWARD"`), code: 7, want: `iptablesAdminChainName "CNI-FORWARD" is a chain of the plugin's`},
 	{name: "a target for rules of the user's", config: chained("firewall", `"iptablesAdminChainName":"ACCEPT"`), code: 7, want: "leave the key out for CNI-ADMIN"},
 
+	{name: "no interface", config: chained("tuning", `"txQLen":7`), code: 7, want: "link eth0: no such device; another plugin of the list has to make it before"},
+	{name: "no interface", config: chained("sbr", `"dns":{}`), code: 7, want: "link eth0: no such device; another plugin of the list has to make it before"},
+	{name: "mtu for IPv4 alone", config: ptp(`"mtu":1000,"ipam":{"type":"static","addresses":[{"address":"fd00:77::2/64","gateway":"fd00:77::1"}]}`), code: 7, want: "IPv6 needs an mtu of 1280 bytes or more"},
+	{name: "address of a group", config: fixed(`"addresses":[{"address":"ff02::2/64","gateway":"ff02::1"}]`), code: 7, want: "the kernel does not take what the configuration, or IPAM, asks for there"},
+
 	{name: "no address", config: fixed(`"addresses":[]`), code: 7, want: "IPAM plugin static returned no address"},
 	{name: "address without prefix", config: fixed(`"addresses":[{"address":"10.77.0.2"}]`), code: 7, want: `ipam.addresses[0].address: "10.77.0.2"`},
 	{name: "address alone", plugin: "static", config: config("static", "bad", `"ipam":{"type":"static","addresses":[{"address":"10.77.0.2"}]}`), code: 7, want: "ipam.addresses[0].address"},

@@ -18,6 +18,7 @@ var beyondSchema = []string{
 	"IPAM plugin that is nowhere", "bridge IPAM plugin that is nowhere", "resolvConf that is nowhere", "dataDir below a file",
 	"sysctl that there is not", "sysctl in words", "sysctl out of range", "sysctl to look at",
 	"chain of marks that there is not", "conditions of iptables in words",
+	"no interface", "mtu for IPv4 alone", "address of a group",
 	// They are words like others.
 	"the plugin's own chain for rules of the user's", "a target for rules of the user's",
 	// Numbers are in strings, or values don't go together.
