@@ -65,7 +65,7 @@ func (w *configJSON) fields() []field {
 		{key: "type", value: &w.Type},
 		{key: "capabilities", value: &w.Capabilities},
 		{key: "ipam", value: &w.IPAM},
-		{key: "dns", value: &w.DNS},
+		{key: "dns", value: (*dnsJSON)(&w.DNS)},
 		{key: "args", value: &w.Args},
 		{key: "runtimeConfig", value: &w.RuntimeConfig},
 		{key: "prevResult", value: &w.PrevResult},
@@ -88,14 +88,18 @@ type Identity struct {
 	Name       string  `json:"name"`
 }
 
-func (i *Identity) fields() []field {
-	return []field{{key: "cniVersion", value: &i.CNIVersion}, {key: "name", value: &i.Name}}
+// identityJSON is the structure of an Identity. That has no method for it, which
+// who embeds it would inherit.
+type identityJSON Identity
+
+func (w *identityJSON) fields() []field {
+	return []field{{key: "cniVersion", value: &w.CNIVersion}, {key: "name", value: &w.Name}}
 }
 
 // Identify decodes no more of a configuration than its Identity. Errors are of
 // CodeDecode.
 func Identify(config []byte) (i Identity, err error) {
-	err = Decode(config, &i, "network configuration")
+	err = Decode(config, (*identityJSON)(&i), "network configuration")
 	return i, err
 }
 

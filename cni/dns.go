@@ -9,6 +9,19 @@ type DNS struct {
 	Options     []string `json:"options,omitempty"`     // as in resolv.conf(5)
 }
 
+// dnsJSON is the structure of a DNS. That has no method for it, which who embeds
+// it would inherit.
+type dnsJSON DNS
+
+func (d *dnsJSON) fields() []field {
+	return []field{
+		{key: "nameservers", value: &d.Nameservers},
+		{key: "domain", value: &d.Domain},
+		{key: "search", value: &d.Search},
+		{key: "options", value: &d.Options},
+	}
+}
+
 // IsZero reports whether d says nothing.
 func (d DNS) IsZero() bool {
 	return len(d.Nameservers) == 0 && d.Domain == "" && len(d.Search) == 0 && len(d.Options) == 0

@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"strings"
 	"testing"
 )
 
-// tagged is resultV1 as encoding/json alone knows it.
-type tagged resultV1
+// What encoding/json alone knows of the structures of results, by their tags.
+type (
+	taggedV1  resultV1
+	taggedV03 resultV03
+)
 
 // documents are decoded alike by encoding/json and by fields.
 var documents = []string{
@@ -22,6 +26,7 @@ var documents = []string{
 	"{\"cniVersion\":\"\xff\",\"dns\":{\"domain\":\"\x7f\"}}",
 	`{"unknown":-1.5e3,"other":true,"cniVersion":"1","third":[],"fourth":{}}`,
 	`{"cniVersion":1}`, `{"ips":{}}`, `{"ips":"x"}`, `{"ips":[5]}`, `{"ips":[{"address":{}}]}`, `{"ips":[{"interface":"0"}]}`, `{"ips":[{"interface":1.5}]}`,
+	`{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.0.0.2/24"},{"version":6}],"ip":[{}],"dns":{"nameservers":[]}}`,
 	`{"dns":[]}`, `{"dns":{"search":"a"}}`, `{"dns":{"search":[1]}}`, `{"interfaces":[{"mtu":-1}]}`, `{"routes":[{"mtu":true}]}`,
 }
 
@@ -41,40 +46,81 @@ func FuzzFields(f *testing.F) {
 // checkFields decodes and encodes a document both ways.
 func checkFields(t *testing.T, document []byte) {
 	t.Helper()
-	var want tagged
-	var got resultV1
-	wantErr := json.Unmarshal(document, &want)
-	if !json.Valid(document) {
-		return
+	if !json.Valid(document) || repeats(bytes.Trim(document, blanks)) {
+		return // where a key is there twice, encoding/json decodes the later value into the earlier
 	}
-	gotErr := decodeValue(bytes.Trim(document, blanks), &got)
-	if (wantErr == nil) != (gotErr == nil) || wantErr == nil && !reflect.DeepEqual(tagged(got), want) {
-		t.Fatalf("%q: got %+v, %v, want %+v, %v", document, got, gotErr, want, wantErr)
-	}
-	if wantErr != nil {
-		return
-	}
-	for _, list := range []*[]string{&want.DNS.Nameservers, &want.DNS.Options, &want.DNS.Search} {
-		if len(*list) == 0 {
-			*list = nil // which encoding/json tells from an empty one
-		}
-	}
-	encoded, err := json.Marshal(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again := encodeValue(&got); string(again) != string(encoded) {
-		t.Errorf("%q: got %s, want %s", document, again, encoded)
-	}
-	var o, plain map[string]json.RawMessage
+	var v1 resultV1
+	var tagged1 taggedV1
+	err := json.Unmarshal(document, &tagged1)
+	dropEmpty(&tagged1.DNS.Nameservers, &tagged1.DNS.Options, &tagged1.DNS.Search) // which omitzero would not
+	checkStructure(t, document, &v1, tagged1, err, func() any {
+		dropEmpty(&v1.DNS.Nameservers, &v1.DNS.Options, &v1.DNS.Search)
+		return taggedV1(v1)
+	})
+	var v03 resultV03
+	var tagged03 taggedV03
+	err = json.Unmarshal(document, &tagged03)
+	checkStructure(t, document, &v03, tagged03, err, func() any { return taggedV03(v03) })
+
+	var plain map[string]json.RawMessage
 	if json.Unmarshal(document, &plain) != nil || plain == nil {
 		return
 	}
-	o = map[string]json.RawMessage{}
+	o := map[string]json.RawMessage{}
 	for key, value := range members(document) {
 		o[key] = value
 	}
 	if !reflect.DeepEqual(o, plain) {
 		t.Errorf("%q has the members %s, want %s", document, o, plain)
+	}
+}
+
+// checkStructure decodes a document into a structure, compares that with what
+// encoding/json has decoded or said, and encodes it.
+func checkStructure(t *testing.T, document []byte, s structure, want any, wantErr error, got func() any) {
+	t.Helper()
+	err := decodeValue(bytes.Trim(document, blanks), s)
+	if (wantErr == nil) != (err == nil) || wantErr == nil && !reflect.DeepEqual(got(), want) {
+		t.Fatalf("%q: got %+v, %v, want %+v, %v", document, got(), err, want, wantErr)
+	}
+	if wantErr != nil {
+		return
+	}
+	encoded, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := encodeValue(s); string(again) != string(encoded) {
+		t.Errorf("%q: got %s, want %s", document, again, encoded)
+	}
+}
+
+// repeats reports whether an object within a value has a key twice.
+func repeats(value []byte) bool {
+	seen := map[string]bool{}
+	switch value[0] {
+	case '{':
+		for key, member := range members(value) {
+			key = strings.ToLower(strings.ToUpper(key))
+			if seen[key] || repeats(member) {
+				return true
+			}
+			seen[key] = true
+		}
+	case '[':
+		for element := range elements(value) {
+			if repeats(element) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func dropEmpty(lists ...*[]string) {
+	for _, list := range lists {
+		if len(*list) == 0 {
+			*list = nil
+		}
 	}
 }

@@ -103,16 +103,13 @@ func (r *Result) Encode(v Version) ([]byte, error) {
 		return nil, Errorf(CodeInternal, "encode result: %w", err)
 	}
 
-	var w any
 	switch {
 	case v.AtLeast(V100):
 		return pretty(encodeValue(newResultV1(r, v)))
 	case v.AtLeast(V030):
-		w = newResultV03(r, v)
-	default:
-		w = newResultV01(r, v)
+		return pretty(encodeValue(newResultV03(r, v)))
 	}
-	return json.MarshalIndent(w, "", indent)
+	return json.MarshalIndent(newResultV01(r, v), "", indent)
 }
 
 // pretty returns JSON as plugins print it.

@@ -14,10 +14,29 @@ type resultV03 struct {
 	DNS        DNS            `json:"dns"`
 }
 
+func (w *resultV03) fields() []field {
+	return []field{
+		{key: "cniVersion", value: &w.CNIVersion},
+		{key: "interfaces", value: structures(&w.Interfaces)},
+		{key: "ips", value: structures(&w.IPs)},
+		{key: "ip", value: structures(&w.IP)},
+		{key: "routes", value: structures(&w.Routes)},
+		{key: "dns", value: (*dnsJSON)(&w.DNS), need: true},
+	}
+}
+
 type interfaceV03 struct {
 	Name    string `json:"name"`
 	MAC     string `json:"mac,omitempty"`
 	Sandbox string `json:"sandbox,omitempty"`
+}
+
+func (w *interfaceV03) fields() []field {
+	return []field{
+		{key: "name", value: &w.Name, need: true},
+		{key: "mac", value: &w.MAC},
+		{key: "sandbox", value: &w.Sandbox},
+	}
 }
 
 // ipV03 has a version, "4" or "6", which is written but not read: the address
@@ -27,6 +46,15 @@ type ipV03 struct {
 	Interface *int      `json:"interface,omitempty"`
 	Address   string    `json:"address"`
 	Gateway   string    `json:"gateway,omitempty"`
+}
+
+func (w *ipV03) fields() []field {
+	return []field{
+		{key: "version", value: &w.Version, need: true},
+		{key: "interface", value: &w.Interface},
+		{key: "address", value: &w.Address, need: true},
+		{key: "gateway", value: &w.Gateway},
+	}
 }
 
 // routeV03 is a route of every format before 1.0.0. The attributes entered the
@@ -40,6 +68,18 @@ type routeV03 struct {
 	Priority int    `json:"priority,omitempty"`
 	Table    *int   `json:"table,omitempty"`
 	Scope    *int   `json:"scope,omitempty"`
+}
+
+func (w *routeV03) fields() []field {
+	return []field{
+		{key: "dst", value: &w.Dst, need: true},
+		{key: "gw", value: &w.GW},
+		{key: "mtu", value: &w.MTU},
+		{key: "advmss", value: &w.AdvMSS},
+		{key: "priority", value: &w.Priority},
+		{key: "table", value: &w.Table},
+		{key: "scope", value: &w.Scope},
+	}
 }
 
 // writeOnly is a string that is skipped when it is decoded.
