@@ -3,6 +3,7 @@ package interop
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -71,7 +72,8 @@ func TestKernelState(t *testing.T) {
 				at := c.attachment(t, "c1")
 				result := impl.add(t, c.network, at)
 				facts[i] = observe(t, at)
-				if i == 0 {
+				// The reference's vrf loses routes of the bridge's, which CHECK of that says.
+				if i == 0 && !strings.HasPrefix(c.name, "bridge-static-vrf") {
 					ours.check(t, c.network, at, result)
 				}
 				host.RemoveNetNS(t, at.ns)
