@@ -158,9 +158,10 @@ func (i Interface) Announce(result *cni.Result) state.Step {
 	return state.On(i.Within, a)
 }
 
-// Routes plans the routes of a result, after [ApplyDefaultRoute].
-// One without a gateway takes that of the
-// first address of its family, unless its scope says that it needs none.
+// Routes plans the routes of a result, after [ApplyDefaultRoute], and, as there
+// has been some time by then, that the IPv6 addresses can be reached. A route
+// without a gateway takes that of the first address of its family, unless its
+// scope says that it needs none.
 func (i Interface) Routes(result *cni.Result) state.Plan {
 	var plan state.Plan
 	for _, r := range result.Routes {
@@ -175,6 +176,11 @@ func (i Interface) Routes(result *cni.Result) state.Plan {
 			return ip.Address.Contains(r.GW)
 		})
 		plan = append(plan, state.On(i.Within, planned))
+	}
+	for _, ip := range result.IPs {
+		if ip.Address.Addr().Is6() {
+			plan = append(plan, state.On(i.Within, addr.Delivered{NS: state.Sandbox, Link: i.Name, Addr: ip.Address.Addr()}))
+		}
 	}
 	return plan
 }
