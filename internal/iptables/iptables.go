@@ -182,8 +182,11 @@ func run(ctx context.Context, ns *netns.NS, f nftconn.Family, v Variant, verb, s
 	}
 	var stdout, stderr bytes.Buffer
 	err = ns.Do(func() error {
-		// The child starts on this thread and so in its namespace.
+		// The child starts on this thread and so in its namespace. When this
+		// process is killed, it must not go on to make what a DEL has removed
+		// by then.
 		cmd := exec.CommandContext(ctx, path, args...)
+		cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 		cmd.Env = []string{"PATH=" + strings.Join(folders(), ":")} // they may start modprobe
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
 		return cmd.Run()

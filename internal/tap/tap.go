@@ -118,6 +118,7 @@ func (d Device) createLabelled() error {
 	}
 	cmd := exec.Command(program, args...) // starts on this thread, and so with its context and namespace
 	cmd.Env = []string{}
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL} // or it makes what a DEL after this process's end doesn't find yet
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%s tuntap add: %w: %s", program, err, bytes.TrimSpace(out))
