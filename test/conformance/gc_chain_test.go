@@ -43,6 +43,12 @@ func TestGCOfChains(t *testing.T) {
 	host.Run(t, "nft", "add table inet tracked; add chain inet tracked c { type filter hook input priority 0; }; add rule inet tracked c ct state established")
 	t.Cleanup(func() { host.Run(t, "nft", "delete", "table", "inet", "tracked") })
 
+	// No flow ends by itself, however slow the machine.
+	const timeout = "net.netfilter.nf_conntrack_udp_timeout"
+	before := strings.TrimSpace(host.Run(t, "sysctl", "-n", timeout))
+	host.Run(t, "sysctl", "-qw", timeout+"=600")
+	t.Cleanup(func() { host.Run(t, "sysctl", "-qw", timeout+"="+before) })
+
 	living, dead := make([][]*attachment, 3), make([][]*attachment, 3)
 	add := func(to [][]*attachment, id string, n int) {
 		list := podNetworks(n)[n%3]
