@@ -137,7 +137,7 @@ func TestDamage(t *testing.T) {
 		{all, "ip link set eth0 allmulticast off", "allmulti is false, want true"},
 		{all, "ip link set eth0 txqueuelen 6", "txQLen is 6, want 5"},
 		{all, "sysctl -qw net.core.somaxconn=7", "core/somaxconn: value is 7, want 500"},
-		{all, "ip link set eth0 name eth9", "eth0 is missing"},
+		{all, "ip link set eth0 down; ip link set eth0 name eth9", "eth0 is missing"}, // old kernels rename none that is up
 		{``, "ip link set eth0 mtu 1400 promisc on allmulticast on txqueuelen 6; sysctl -qw net.core.somaxconn=7", ""},
 		{`"mtu":1454`, "ip link set eth0 promisc on allmulticast on txqueuelen 6; sysctl -qw net.core.somaxconn=7", ""},
 	} {
