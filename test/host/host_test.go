@@ -102,7 +102,8 @@ func TestListings(t *testing.T) {
 	ns := NetNS(t)
 	Run(t, "ip", "link", "add", "v0", "type", "veth", "peer", "name", "eth0", "netns", filepath.Base(ns))
 	Run(t, "ip", "link", "set", "v0", "alias", "of a test", "addrgenmode", "none", "up")
-	Run(t, "ip", "-n", filepath.Base(ns), "link", "set", "eth0", "addrgenmode", "none", "up")
+	Run(t, "ip", "-n", filepath.Base(ns), "link", "set", "eth0", "addrgenmode", "none") // old kernels would do "up" first
+	Run(t, "ip", "-n", filepath.Base(ns), "link", "set", "eth0", "up")
 	Run(t, "ip", "-n", filepath.Base(ns), "addr", "add", "192.0.2.7/24", "dev", "eth0")
 	Run(t, "ip", "-n", filepath.Base(ns), "route", "add", "default", "via", "192.0.2.1", "mtu", "1400", "table", "77")
 	if l := Links(t, "")["v0"]; l.Kind != "veth" || l.Alias != "of a test" || !l.Up() || l.ParentIndex != Links(t, ns)["eth0"].Index {
