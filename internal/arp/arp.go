@@ -11,14 +11,14 @@ import (
 	"time"
 
 	"github.com/plumb-cni/plumb/internal/netns"
+	"github.com/plumb-cni/plumb/internal/packetconn"
 	"golang.org/x/sys/unix"
 )
 
 // A Conn is a socket for the ARP packets of one link. Closing it waits for a
 // grace period of RCU, some 7 ms.
 type Conn struct {
-	fd  int
-	to  unix.SockaddrLinklayer // everybody on the link
+	*packetconn.Conn
 	mac net.HardwareAddr
 }
 
@@ -28,33 +28,18 @@ func Dial(ns *netns.NS, index int, mac net.HardwareAddr) (*Conn, error) {
 	if len(mac) != macLen {
 		return nil, fmt.Errorf("link %d has a hardware address of %d bytes, and ARP is for Ethernet", index, len(mac))
 	}
-	c := &Conn{fd: -1, mac: mac, to: unix.SockaddrLinklayer{
-		Protocol: bigEndian(unix.ETH_P_ARP), Ifindex: index, Halen: macLen,
-		Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
-	}}
-	err := ns.Do(func() (err error) {
-		// Without a protocol until it is bound, so that it receives nothing of other links.
-		c.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		return err
-	})
+	conn, err := packetconn.Dial(ns, index, unix.ETH_P_ARP)
 	if err != nil {
-		return nil, fmt.Errorf("open packet socket in %s: %w", ns.Path(), err)
+		return nil, err
 	}
-	if err := unix.Bind(c.fd, &unix.SockaddrLinklayer{Protocol: c.to.Protocol, Ifindex: index}); err != nil {
-		unix.Close(c.fd)
-		return nil, fmt.Errorf("bind packet socket to link %d: %w", index, err)
-	}
-	return c, nil
+	return &Conn{conn, mac}, nil
 }
-
-// Close closes the socket.
-func (c *Conn) Close() error { return unix.Close(c.fd) }
 
 // Probe asks who has an address, without telling an address of our own, so
 // that nobody learns one (RFC 5227 section 2.1.1).
 func (c *Conn) Probe(a netip.Addr) error {
 	p := packet{op: request, sender: c.mac, target: a}
-	if err := unix.Sendto(c.fd, p.encode(), 0, &c.to); err != nil {
+	if err := c.Send([macLen]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, p.encode()); err != nil {
 		return fmt.Errorf("send ARP probe for %s: %w", a, err)
 	}
 	return nil
@@ -68,28 +53,15 @@ type Claim struct {
 
 // Claims waits for a claim to one of the addresses, until a deadline. There is
 // none if it returns nil.
-func (c *Conn) Claims(addrs []netip.Addr, deadline time.Time) (*Claim, error) {
-	buf := make([]byte, 128)
-	for {
-		n, _, err := unix.Recvfrom(c.fd, buf, 0)
-		switch err {
-		case nil:
-			if claim := c.claim(buf[:n], addrs); claim != nil {
-				return claim, nil
-			}
-		case unix.EINTR, unix.EAGAIN:
-		default:
-			return nil, fmt.Errorf("receive ARP: %w", err)
-		}
-		left := time.Until(deadline)
-		if left <= 0 {
-			return nil, nil
-		}
-		wait := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}
-		if _, err := unix.Poll(wait, int(left.Milliseconds())+1); err != nil && err != unix.EINTR {
-			return nil, fmt.Errorf("wait for ARP: %w", err)
-		}
+func (c *Conn) Claims(addrs []netip.Addr, deadline time.Time) (claim *Claim, err error) {
+	err = c.Receive(deadline, func(p []byte, _ net.HardwareAddr) bool {
+		claim = c.claim(p, addrs)
+		return claim != nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ARP: %w", err)
 	}
+	return claim, nil
 }
 
 // claim returns what a packet claims of the addresses: its sender's address,
@@ -150,9 +122,4 @@ func decode(b []byte) (packet, bool) {
 		source: netip.AddrFrom4([4]byte(b[14:18])),
 		target: netip.AddrFrom4([4]byte(b[24:28])),
 	}, true
-}
-
-// bigEndian returns a number whose bytes are in the network's order.
-func bigEndian(v uint16) uint16 {
-	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/plumb-cni/plumb/internal/netns"
+	"github.com/plumb-cni/plumb/internal/packetconn"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,31 +36,29 @@ const (
 // link, nil if nobody does within 300 ms. It asks as duplicate address detection
 // does (RFC 4862 section 5.4.2), without an address of its own, so that nobody
 // learns one; own is the link's hardware address, which is not an answer.
-func Holder(ns *netns.NS, index int, own net.HardwareAddr, a netip.Addr) (_ net.HardwareAddr, err error) {
-	protocol := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_IPV6))
-	fd := -1
-	err = ns.Do(func() (err error) {
-		// Without a protocol until it is bound, so that it receives nothing of other links.
-		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		return err
-	})
+func Holder(ns *netns.NS, index int, own net.HardwareAddr, a netip.Addr) (holder net.HardwareAddr, err error) {
+	conn, err := packetconn.Dial(ns, index, unix.ETH_P_IPV6)
 	if err != nil {
-		return nil, fmt.Errorf("open packet socket in %s: %w", ns.Path(), err)
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, unix.Close(fd)) }()
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: index}); err != nil {
-		return nil, fmt.Errorf("bind packet socket to link %d: %w", index, err)
-	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
 	group := groupOf(a)
-	to := &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: index, Halen: 6}
-	copy(to.Addr[:], []byte{0x33, 0x33, group[12], group[13], group[14], group[15]}) // RFC 2464 section 7
+	everybody := [6]byte{0x33, 0x33, group[12], group[13], group[14], group[15]} // RFC 2464 section 7
 	for range questions {
-		if err := unix.Sendto(fd, question(a, group), 0, to); err != nil {
+		if err := conn.Send(everybody, question(a, group)); err != nil {
 			return nil, fmt.Errorf("ask who has %s: %w", a, err)
 		}
-		holder, err := answer(fd, own, a, time.Now().Add(patience))
-		if holder != nil || err != nil {
-			return holder, err
+		err := conn.Receive(time.Now().Add(patience), func(p []byte, from net.HardwareAddr) bool {
+			if claims(p, a) && !bytes.Equal(from, own) {
+				holder = bytes.Clone(from)
+			}
+			return holder != nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("neighbour advertisements: %w", err)
+		}
+		if holder != nil {
+			return holder, nil
 		}
 	}
 	return nil, nil
@@ -95,32 +94,6 @@ func checksum(p []byte) uint16 {
 		sum = sum&0xffff + sum>>16
 	}
 	return ^uint16(sum)
-}
-
-// answer waits for who has an address, or is about to take it.
-func answer(fd int, own net.HardwareAddr, a netip.Addr, deadline time.Time) (net.HardwareAddr, error) {
-	buf := make([]byte, 1500)
-	for {
-		n, from, err := unix.Recvfrom(fd, buf, 0)
-		switch err {
-		case nil:
-			ll, ok := from.(*unix.SockaddrLinklayer)
-			if ok && claims(buf[:n], a) && !bytes.Equal(ll.Addr[:ll.Halen], own) {
-				return bytes.Clone(ll.Addr[:ll.Halen]), nil
-			}
-		case unix.EINTR, unix.EAGAIN:
-		default:
-			return nil, fmt.Errorf("receive neighbour advertisements: %w", err)
-		}
-		left := time.Until(deadline)
-		if left <= 0 {
-			return nil, nil
-		}
-		wait := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if _, err := unix.Poll(wait, int(left.Milliseconds())+1); err != nil && err != unix.EINTR {
-			return nil, fmt.Errorf("wait for neighbour advertisements: %w", err)
-		}
-	}
 }
 
 // claims reports whether a packet advertises an address, or asks for it as one does
