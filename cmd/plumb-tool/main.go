@@ -33,9 +33,27 @@ func root() *cobra.Command {
 		Short:         "Container networking: what the plugins did on this host, and their care",
 		SilenceUsage:  true, // an error of a command is no misunderstanding of how to call it
 		SilenceErrors: true, // main prints them
+		Version:       fmt.Sprintf("%s (%s), CNI %v", version, commit, cni.Versions()),
 	}
+	c.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	c.AddCommand(showCommand(), dockerCommand(), pluginsCommand(), listsCommand(), fuseCommand(), dhcpDaemonCommand(), dnsnameResolverCommand(), schemaCommand(), manualCommand(), versionCommand())
+	c.InitDefaultCompletionCmd()
+	for _, group := range c.Commands() {
+		refuseUnknown(group)
+	}
 	return c
+}
+
+// refuseUnknown has a command that only stands for others fail for one that there
+// is not. Else it would show its help and succeed, and a script that mistypes would
+// go on.
+func refuseUnknown(group *cobra.Command) {
+	if !group.HasSubCommands() {
+		return
+	}
+	group.Args = cobra.NoArgs
+	group.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	group.DisableFlagsInUseLine = true
 }
 
 func versionCommand() *cobra.Command {
@@ -44,7 +62,7 @@ func versionCommand() *cobra.Command {
 		Short: "This program's version, and those of the specification that it knows",
 		Args:  cobra.NoArgs,
 		Run: func(c *cobra.Command, _ []string) {
-			fmt.Fprintf(c.OutOrStdout(), "plumb %s (%s), CNI %v\n", version, commit, cni.Versions())
+			fmt.Fprintln(c.OutOrStdout(), c.Root().Name(), c.Root().Version)
 		},
 	}
 }

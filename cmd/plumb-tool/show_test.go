@@ -45,6 +45,11 @@ func TestArguments(t *testing.T) {
 		"lists install file":    "DIR is missing; usage: plumb lists install FILE DIR",
 		"fuse":                  "NETWORK is missing; usage: plumb fuse NETWORK",
 		"show a b":              `too many arguments: ["b"]; usage: plumb show [NETWORK]`,
+		"plugins frob":          `unknown command "frob" for "plumb plugins"`,
+		"lists frob":            `unknown command "frob" for "plumb lists"`,
+		"docker frob":           `unknown command "frob" for "plumb docker"`,
+		"completion frob":       `unknown command "frob" for "plumb completion"`,
+		"frob":                  `unknown command "frob" for "plumb"`,
 		"show nonesuch":         `network "nonesuch" has no attachments`,
 	} {
 		_, err := host.Try(filepath.Join(host.Bin(t), "plumb"), strings.Fields(args)...)
