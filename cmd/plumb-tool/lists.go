@@ -87,6 +87,10 @@ func (p placement) place(out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.file, err)
 	}
+	if list.Single {
+		return fmt.Errorf(`%s: it is a configuration of one plugin, which runtimes don't take from a file that ends in %s; a list has it under "plugins"`,
+			p.file, listSuffix)
+	}
 	if p.plugins != "" {
 		for _, plugin := range list.Plugins {
 			if _, err := runtime.Find(plugin.Type, []string{p.plugins}); err != nil {

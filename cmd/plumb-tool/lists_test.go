@@ -28,6 +28,7 @@ func TestListsInstall(t *testing.T) {
 	}{
 		{good[:30], "net.conflist", nil},
 		{`{"cniVersion":"1.0.0","name":"net","plugins":[]}`, "plugins", nil},
+		{`{"cniVersion":"1.0.0","name":"net","type":"ptp"}`, "one plugin", nil},
 		{good, "no name for a list", []string{"--as", "net.json"}},
 		{good, "no name for a list", []string{"--as", "../net.conflist"}},
 		{good, "ptp", []string{"--plugins", dir}},
