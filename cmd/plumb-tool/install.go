@@ -34,10 +34,11 @@ func installCommand() *cobra.Command {
 		Long:  installHelp,
 		Args:  arguments,
 		RunE: func(c *cobra.Command, args []string) error {
-			if !filepath.IsAbs(args[0]) {
-				return fmt.Errorf("%q is not an absolute path", args[0])
+			to, err := pluginFolder(args[0])
+			if err != nil {
+				return err
 			}
-			return install(c.Context(), plugindir.Folder{Dir: args[0]}, in, with, c.OutOrStdout())
+			return install(c.Context(), to, in, with, c.OutOrStdout())
 		},
 	}
 	c.Flags().BoolVar(&in.Copy, "copy", false, "make each plugin a file, by hard links, instead of a symbolic link")

@@ -48,8 +48,16 @@ func removeCommand() *cobra.Command {
 					return fmt.Errorf("--datadir %q is not an absolute path", dir)
 				}
 			}
+			// Before anything is swept: who mistypes the folder may have meant another host.
 			if len(args) == 1 {
-				r.bin = args[0]
+				bin, err := pluginFolder(args[0])
+				if err != nil {
+					return err
+				}
+				if _, err := os.Stat(bin.Dir); err != nil {
+					return err
+				}
+				r.bin = &bin
 			}
 			return r.run(c.Context(), c.OutOrStdout())
 		},
@@ -63,8 +71,8 @@ func removeCommand() *cobra.Command {
 // A removal is of what is ours on the host, and of plugins.
 type removal struct {
 	sweep  sweep.Sweep
-	bin    string   // the folder to take plugins out of, unless it is ""
-	byDpkg []string // folders out of which a package takes them
+	bin    *plugindir.Folder // to take plugins out of, if any
+	byDpkg []string          // folders out of which a package takes them
 	netDir string
 }
 
@@ -79,19 +87,18 @@ func (r *removal) run(ctx context.Context, out io.Writer) error {
 	if len(r.byDpkg) > 0 {
 		err = errors.Join(err, r.tellUsersOfPackage(out))
 	}
-	if err != nil || r.bin == "" {
+	if err != nil || r.bin == nil {
 		return err
 	}
-	folder := plugindir.Folder{Dir: r.bin}
-	done, err := folder.Remove(ctx, len(r.sweep.Live) > 0)
+	done, err := r.bin.Remove(ctx, len(r.sweep.Live) > 0)
 	for _, what := range done {
 		fmt.Fprintln(out, what)
 	}
 	if err == nil && len(r.sweep.Live) > 0 {
-		fmt.Fprintf(out, "kept the plugins in %s that nobody else stands in for: they delete what is alive\n", r.bin)
+		fmt.Fprintf(out, "kept the plugins in %s that nobody else stands in for: they delete what is alive\n", r.bin.Dir)
 	}
 	return errors.Join(err, r.tellUsers(out, func(plugin string) bool {
-		_, err := runtime.Find(plugin, []string{r.bin})
+		_, err := runtime.Find(plugin, []string{r.bin.Dir})
 		return err == nil
 	}))
 }

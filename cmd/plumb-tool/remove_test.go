@@ -267,11 +267,16 @@ func TestRemoveInDoubt(t *testing.T) {
 // TestRemoveArguments refuses what it can't act on, and explains itself.
 func TestRemoveArguments(t *testing.T) {
 	plumb := filepath.Join(host.Bin(t), "plumb")
-	for _, args := range [][]string{{"--datadir", "relative"}, {"a", "b"}, {"-what"}, {"/no/such/folder"}} {
+	host.Run(t, "nft", "add table inet plumb")
+	for _, args := range [][]string{{"--datadir", "relative"}, {"a", "b"}, {"-what"}, {"/no/such/folder"}, {"."}, {""}} {
 		if out, err := host.Try(plumb, append([]string{"plugins", "remove"}, args...)...); err == nil {
 			t.Errorf("%q succeeds: %s", args, out)
 		}
+		if mentions(t, "table inet plumb") != 1 {
+			t.Errorf("%q has swept the host", args)
+		}
 	}
+	host.Run(t, "nft", "delete table inet plumb")
 	if out := remove(t, "-h"); !strings.Contains(out, "inet plumb") {
 		t.Errorf("-h says %q", out)
 	}
