@@ -135,6 +135,9 @@ func (t *tool) run(ctx context.Context, args []string) error {
 		// remove nothing that the cache doesn't know of.
 		return t.runtime.GC(ctx, list, nil)
 	case "status":
+		if !list.CNIVersion.AtLeast(cni.V110) {
+			t.runtime.Warn(fmt.Errorf("network %q is of version %s, which has no STATUS: its plugins were not asked", list.Name, list.CNIVersion))
+		}
 		return t.runtime.Status(ctx, list)
 	case "version":
 		return t.version(ctx, list)

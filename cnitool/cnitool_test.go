@@ -145,12 +145,17 @@ func TestVerbs(t *testing.T) {
 			t.Errorf("%s %s: exit %d, calls %q, want %q\n%s%s", c.env, c.args, exit, calls, want, stdout, stderr)
 		}
 	}
+	// A version without STATUS has nobody to ask, and that is told.
+	exit, stdout, stderr, calls := b.run("status", "single")
+	if exit != 0 || stdout != "" || len(calls) != 0 || !strings.Contains(stderr, `network "single" is of version 0.3.1, which has no STATUS`) {
+		t.Errorf("status: exit %d, calls %q: %s%s", exit, calls, stdout, stderr)
+	}
 	// Everything that was added and not deleted.
-	exit, _, stderr, calls := b.run("gc", "net")
+	exit, _, stderr, calls = b.run("gc", "net")
 	if exit != 0 || len(calls) != 6 || calls[5] != "GC" {
 		t.Errorf("gc: exit %d, calls %q: %s", exit, calls, stderr)
 	}
-	exit, stdout, _, _ := b.run("version", "net")
+	exit, stdout, _, _ = b.run("version", "net")
 	for _, want := range []string{"plugin p: CNI versions 1.0.0, 1.1.0", filepath.Join(b.dir, "bin/p")} {
 		if exit != 0 || !strings.Contains(stdout, want) {
 			t.Errorf("version: exit %d, %q is not in\n%s", exit, want, stdout)
