@@ -9,6 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -177,14 +180,47 @@ func (c *containerd) uninstall(t testing.TB) {
 		t.Error(err)
 	}
 	c.daemon.Wait() //nolint:errcheck // ended by the signal
+	endShims(t)
 	c.removeCgroups(t)
 	if err := os.RemoveAll(folder); err != nil {
 		t.Error(err)
 	}
 }
 
+// endShims ends the shims of pods that a killed containerd has forgotten: nobody else would.
+func endShims(t testing.TB) {
+	t.Helper()
+	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range processes {
+		line, _ := os.ReadFile(file) // it may have ended
+		args := strings.Split(string(line), "\x00")
+		if !strings.HasPrefix(filepath.Base(args[0]), "containerd-shim") || !slices.Contains(args, socket) {
+			continue
+		}
+		dir := filepath.Dir(file)
+		theirs, err := os.Readlink(filepath.Join(dir, "ns/mnt"))
+		if err != nil {
+			continue
+		}
+		// The path is the same on every private host.
+		if ours, err := os.Readlink("/proc/self/ns/mnt"); err != nil || ours != theirs {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Error(err)
+		}
+	}
+}
+
 // removeCgroups removes the parent of the containers' cgroups in every hierarchy. A containerd that is killed while runc makes a container
-// forgets the container's own, which has no processes then.
+// forgets the container's own, which has no processes then. That runc goes on, and may still be making some.
 func (c *containerd) removeCgroups(t testing.TB) {
 	t.Helper()
 	for _, pattern := range []string{"/sys/fs/cgroup" + c.cgroup, "/sys/fs/cgroup/*" + c.cgroup} {
@@ -193,18 +229,18 @@ func (c *containerd) removeCgroups(t testing.TB) {
 			t.Fatal(err)
 		}
 		for _, parent := range parents {
-			children, err := filepath.Glob(parent + "/*/")
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, group := range append(children, parent) {
-				node.Eventually(t, func() error {
-					if err := os.Remove(group); !errors.Is(err, fs.ErrNotExist) { // two names may lead to one hierarchy
+			node.Eventually(t, func() error {
+				children, err := filepath.Glob(parent + "/*/")
+				if err != nil {
+					return err
+				}
+				for _, group := range append(children, parent) {
+					if err := os.Remove(group); err != nil && !errors.Is(err, fs.ErrNotExist) { // two names may lead to one hierarchy
 						return err
 					}
-					return nil
-				})
-			}
+				}
+				return nil
+			})
 		}
 	}
 }
