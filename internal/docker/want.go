@@ -17,6 +17,7 @@ import (
 
 // Labels of containers.
 const (
+	labels        = "plumb."         // which all of them begin with, and no others may
 	LabelNetworks = "plumb.networks" // NETWORK[@INTERFACE],...
 	LabelPorts    = "plumb.ports"    // [[IP:]HOST:]CONTAINER[/PROTOCOL],... as docker run -p has it
 	LabelIP       = "plumb.ip."      // and the network's name: ADDRESS,...
@@ -82,10 +83,8 @@ func (c *Container) networks() ([]Want, error) {
 		wants = append(wants, w)
 	}
 	for label := range c.Labels {
-		for _, prefix := range []string{LabelIP, LabelMAC} {
-			if name, ok := strings.CutPrefix(label, prefix); ok && !known[name] {
-				return nil, fmt.Errorf("label %s: network %q is not in %s", label, name, LabelNetworks)
-			}
+		if err := meant(label, known); err != nil {
+			return nil, err
 		}
 	}
 	for i := range wants {
@@ -95,6 +94,24 @@ func (c *Container) networks() ([]Want, error) {
 		}
 	}
 	return wants, nil
+}
+
+// meant refuses a label of ours that stands for nothing: one that is mistyped would
+// leave the container without its networks, and nobody would be told.
+func meant(label string, networks map[string]bool) error {
+	if !strings.HasPrefix(label, labels) || label == LabelNetworks || label == LabelPorts {
+		return nil
+	}
+	for _, prefix := range []string{LabelIP, LabelMAC} {
+		name, ok := strings.CutPrefix(label, prefix)
+		switch {
+		case ok && networks[name]:
+			return nil
+		case ok:
+			return fmt.Errorf("label %s: network %q is not in %s", label, name, LabelNetworks)
+		}
+	}
+	return fmt.Errorf("label %s is none of plumb's, which are %s, %s, %sNETWORK and %sNETWORK", label, LabelNetworks, LabelPorts, LabelIP, LabelMAC)
 }
 
 // Validate refuses names and addresses that are none.

@@ -50,6 +50,8 @@ func TestWants(t *testing.T) {
 		"other's address":   {c: Container{Labels: map[string]string{LabelNetworks: "a", LabelIP + "b": "10.0.0.1"}}, err: `network "b" is not in plumb.networks`},
 		"hardware address":  {c: Container{Labels: map[string]string{LabelNetworks: "a", LabelMAC + "a": "02:00:00:00:00:00:00:01"}}, err: "not a hardware address"},
 		"a zone":            {c: Container{Labels: map[string]string{LabelNetworks: "a", LabelIP + "a": "fe80::1%x;K8S_POD_NAME=other"}}, err: "has no zone"},
+		"mistyped":          {c: Container{Mode: "none", Labels: map[string]string{"plumb.network": "a", "other": "x"}}, err: "label plumb.network is none of plumb's"},
+		"mistyped address":  {c: Container{Mode: "none", Labels: map[string]string{LabelNetworks: "a", "plumb.ips.a": "10.0.0.1"}}, err: "label plumb.ips.a is none of plumb's"},
 		"ports alone":       {c: Container{Labels: map[string]string{LabelPorts: "80:80"}}, err: "needs plumb.networks"},
 		"range for one":     {c: Container{Mode: "none", Labels: map[string]string{LabelNetworks: "a", LabelPorts: "80-90:80"}}, err: "nobody chooses one"},
 		"port 0":            {c: Container{Mode: "none", Labels: map[string]string{LabelNetworks: "a", LabelPorts: "0:80"}}, err: "nobody chooses one"},

@@ -88,7 +88,7 @@ func (w *Wrapper) hook(what string, about ...string) hook {
 // stand before labels of the same names.
 func (c *Container) annotate(annotations map[string]string) {
 	for key, value := range annotations {
-		if strings.HasPrefix(key, "plumb.") {
+		if strings.HasPrefix(key, labels) {
 			if c.Labels == nil {
 				c.Labels = map[string]string{}
 			}
