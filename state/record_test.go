@@ -3,6 +3,7 @@ package state
 import (
 	"encoding/json"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/plumb-cni/plumb/internal/netns"
@@ -31,5 +32,19 @@ func TestEncodeRecord(t *testing.T) {
 		if got := string(r.encode()); got != string(want) {
 			t.Errorf("got %s, want %s", got, want)
 		}
+	}
+}
+
+// TestLongRecord: thousands of ports that don't follow each other make a long key.
+func TestLongRecord(t *testing.T) {
+	records := Records{Dir: t.TempDir()}
+	o := Owner{Network: "net", ContainerID: "id", IfName: "eth0"}
+	name := strings.Repeat("tcp:0.0.0.0:30000,", 10000)
+	if _, err := records.Save(&Record{Plugin: "portmap", Owner: o, Objects: []Object{{Key: Key{NS: Host, Kind: "portmap", Name: name}}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	got, err := records.Load("portmap", o)
+	if err != nil || got == nil || len(got.Objects) != 1 || got.Objects[0].Key.Name != name {
+		t.Errorf("a record of %d bytes is not loaded as it was saved: %v", len(name), err)
 	}
 }

@@ -9,10 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxLen is more than any of the files holds.
-const maxLen = 64 << 10
+// maxLen is more than any of the files holds: the record of an attachment with
+// thousands of ports has some hundred KiB.
+const maxLen = 16 << 20
 
-// Read returns the content of a file of at most 64 KiB. The error is a
+// Read returns the content of a file of less than 16 MiB. The error is a
 // *fs.PathError, as of os.ReadFile.
 func Read(path string) ([]byte, error) { return here().Read(path) }
 
@@ -43,6 +44,9 @@ func (f Folder) Read(path string) ([]byte, error) {
 	defer unix.Close(fd)
 	var content []byte
 	for chunk := make([]byte, 4096); len(content) < maxLen; {
+		if len(content) > len(chunk) { // it is not so small
+			chunk = make([]byte, 2*len(content))
+		}
 		n, err := unix.Read(fd, chunk)
 		switch {
 		case err == unix.EINTR:
