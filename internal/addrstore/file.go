@@ -60,14 +60,15 @@ func (f file) lock(how int) error {
 	}
 }
 
-// readSmall returns the content of a small file, cut where it is larger.
+// readSmall returns the content of a file that is as small as a record, cut where
+// it is larger. A pipe in its place is empty.
 func readSmall(path string) ([]byte, error) {
-	f, err := open(path, unix.O_RDONLY, 0)
+	f, err := open(path, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.close()
-	buf := make([]byte, 128)
+	buf := make([]byte, maxRecord)
 	n, err := unix.Read(int(f), buf)
 	return buf[:max(n, 0)], wrap("read", path, err)
 }

@@ -2,8 +2,13 @@ package addrstore
 
 import (
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestParseRecord(t *testing.T) {
@@ -51,4 +56,28 @@ func FuzzRecord(f *testing.F) {
 			t.Errorf("%q: %+v, then %+v, %v", data, r, again, err)
 		}
 	})
+}
+
+// TestHolder finds out who holds an address whatever is in its place.
+func TestHolder(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, "net", name) }
+	if err := os.Mkdir(at(""), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	long := Record{strings.Repeat("c", 230), "eth0"} // as much as a runtime's cache has room for
+	if err := os.WriteFile(at("10.0.0.2"), long.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(at("10.0.0.3"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Holder(dir, "net", addr("10.0.0.2")); r != long || err != nil {
+		t.Errorf("%v, %v", r, err)
+	}
+	for _, a := range []string{"10.0.0.3", "10.0.0.4"} {
+		if r, err := Holder(dir, "net", addr(a)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v, %v", a, r, err)
+		}
+	}
 }
