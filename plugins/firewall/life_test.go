@@ -130,16 +130,18 @@ func TestLateDel(t *testing.T) {
 // the reference's container that has the address by now: host-local tells.
 func TestLateDelOfReferences(t *testing.T) {
 	reference := host.Reference(t)
-	network := `{"cniVersion":"1.0.0","name":"late","type":"bridge","bridge":"br72","ipam":{"type":"host-local",
+	name := strings.Repeat("late", 12) // a name that tags have the hash of
+	network := `{"cniVersion":"1.0.0","name":"` + name + `","type":"bridge","bridge":"br72","ipam":{"type":"host-local",
 		"ranges":[[{"subnet":"10.72.0.0/24","rangeStart":"10.72.0.2","rangeEnd":"10.72.0.2"}],[{"subnet":"fd00:72::/64","rangeStart":"fd00:72::2","rangeEnd":"fd00:72::2"}]]}}`
 	t.Cleanup(func() { host.Try("ip", "link", "del", "br72") }) //nolint:errcheck // there may be none
 	for _, backend := range []string{"", "iptables"} {
+		config := `{"cniVersion":"1.0.0","name":"` + name + `","type":"firewall","backend":"` + backend + `"}`
 		for _, first := range []bool{false, true} { // whether it is the first DEL that comes late
 			t.Run(fmt.Sprint(backend, " ", first), func(t *testing.T) {
 				wipe(t)
 				old := attach.New(t, network, "old")
 				old.Add(t)
-				late := old.Then(t, `{"cniVersion":"1.0.0","name":"late","type":"firewall","backend":"`+backend+`"}`)
+				late := old.Then(t, config)
 				late.Add(t)
 				if !first {
 					late.Del(t)
@@ -149,7 +151,7 @@ func TestLateDelOfReferences(t *testing.T) {
 				next := attach.New(t, network, "next")
 				next.Bin = reference
 				next.Add(t)
-				theirs := next.Then(t, `{"cniVersion":"1.0.0","name":"late","type":"firewall","backend":"`+backend+`"}`)
+				theirs := next.Then(t, config)
 				theirs.Bin = reference
 				theirs.Add(t)
 				theirs.Check(t)

@@ -208,7 +208,7 @@ func (a Admission) Ensure(ctx context.Context, k *state.Kernel) (undo state.Undo
 	}
 	var added []netip.Addr
 	undo = func(ctx context.Context) error {
-		return remove(ctx, k, removal{tag: a.Owner.Tag(), addrs: added, zone: a.zoneOf(backend)})
+		return remove(ctx, k, removal{owner: a.Owner, tag: a.Owner.Tag(), addrs: added, zone: a.zoneOf(backend)})
 	}
 	defer func() {
 		if err != nil && added != nil {

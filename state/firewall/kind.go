@@ -24,18 +24,23 @@ func (Kind) Kind() string { return kindName }
 // Remove removes what admits the addresses of a key. Rules of iptables do not
 // tell whose they are: those of an address are removed unless plumb has admitted
 // it for somebody else since, or host-local has given it to another container.
-func (Kind) Remove(ctx context.Context, k *state.Kernel, obj state.Object, _ state.Owner) error {
+func (Kind) Remove(ctx context.Context, k *state.Kernel, obj state.Object, o state.Owner) error {
 	tag, zone, addrs, err := parseKey(obj.Key.Name)
 	if err != nil {
 		return err
 	}
-	return remove(ctx, k, removal{tag: tag, addrs: addrs, zone: zone})
+	if o.Tag() != tag {
+		o, _ = state.ParseTag(tag)
+	}
+	return remove(ctx, k, removal{owner: o, tag: tag, addrs: addrs, zone: zone})
 }
 
-// A removal is of the addresses that a tag's owner has, or, if there are none,
-// of all whose elements carry the tag. Zone is that of firewalld, or empty.
+// A removal is of the addresses that an owner has, or, if there are none, of all
+// whose elements carry the tag. The owner may be one of state.ParseTag. Zone is
+// that of firewalld, or empty.
 type removal struct {
-	tag   string
+	owner state.Owner
+	tag   string // the owner's
 	addrs []netip.Addr
 	zone  string
 }
@@ -115,15 +120,13 @@ func (m removal) mine(v *view, addrs []netip.Addr) (mine []netip.Addr, err error
 // Host-local's record of the address says it, if that is in the default folder.
 // With another folder or IPAM plugin it can't be told.
 func (m removal) stranger(a netip.Addr) (bool, error) {
-	o, ok := state.ParseTag(m.tag)
-	if !ok {
-		return false, nil
-	}
-	holder, err := addrstore.Holder(addrstore.DefaultDir, o.Network, a)
+	holder, err := addrstore.Holder(addrstore.DefaultDir, m.owner.Network, a)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil && !state.Owner{Network: o.Network, ContainerID: holder.ContainerID, IfName: o.IfName}.Same(o), err
+	other := m.owner
+	other.ContainerID = holder.ContainerID
+	return err == nil && !other.Same(m.owner), err
 }
 
 // elements returns those that the addresses have anywhere.
