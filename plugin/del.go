@@ -31,10 +31,7 @@ func (d *Def[C]) del(ctx context.Context, s *session) error {
 			return errors.Join(unread, err)
 		}
 	}
-	held, err := d.held(ctx, s, record)
-	if err != nil {
-		return errors.Join(unread, err)
-	}
+	held, unheld := d.held(ctx, s, record)
 	var computed []state.Object
 	if d.Footprint != nil {
 		for _, key := range d.Footprint(c, s.Request, distinct(slices.Concat(held, s.previousAddresses()))) {
@@ -43,8 +40,12 @@ func (d *Def[C]) del(ctx context.Context, s *session) error {
 			}
 		}
 	}
-	// Removal goes backward: what is recorded first.
-	return errors.Join(unread, d.remove(ctx, s, k, append(computed, objects...), held))
+	objects = append(computed, objects...) // removal goes backward: what is recorded first
+	if unheld != nil {
+		// An IPAM plugin that can't tell can't release either. That is for the next DEL.
+		return errors.Join(unread, unheld, s.engine(k, s.Owner).Remove(ctx, d.Kinds, objects))
+	}
+	return errors.Join(unread, d.remove(ctx, s, k, objects, held))
 }
 
 // covers tells whether the removal of an object that is recorded does what that of
@@ -105,21 +106,32 @@ func (s *session) openRecorded(plugin string, record *state.Record) (*state.Kern
 		return k, nil, err
 	}
 	for _, path := range []string{record.NetNS, s.NetNS} {
-		k, err := s.host.open(path)
-		if err != nil {
-			continue // somebody's file, not the sandbox
-		}
-		id, err := k.SandboxID()
-		if err == nil && id == record.Sandbox {
+		k, err := s.openIf(path, record)
+		if k != nil {
 			return k, record.Removable(), nil
 		}
-		if err := k.Close(); err != nil {
+		// Any other error is of somebody's file, not of the sandbox.
+		if err != nil && asError(err).Code == cni.CodeTryAgain {
 			return nil, nil, err
 		}
 	}
 	k, err := s.openNamed(plugin)
 	onHost := slices.DeleteFunc(record.Removable(), func(o state.Object) bool { return o.Key.NS == state.Sandbox })
 	return k, onHost, err
+}
+
+// openIf opens the kernel with the sandbox at a path if that is a record's, and
+// returns nil otherwise.
+func (s *session) openIf(path string, record *state.Record) (*state.Kernel, error) {
+	k, err := s.host.open(path)
+	if err != nil {
+		return nil, err
+	}
+	id, err := k.SandboxID()
+	if err == nil && id == record.Sandbox {
+		return k, nil
+	}
+	return nil, errors.Join(err, k.Close())
 }
 
 // openNamed opens the kernel with the sandbox where the call says, for what no

@@ -87,8 +87,9 @@ func (s *session) ipamAdd(ctx context.Context) (*cni.Result, error) {
 	if err != nil && (s.ours() != nil || errors.As(err, new(unstarted))) {
 		return nil, err // nothing is left, and there might be an earlier ADD's
 	}
-	if result == nil {
+	if foreign != nil {
 		result = foreign
+		dropInterfaces(result)
 	}
 	if err == nil && (result == nil || len(result.IPs) == 0) {
 		err = cni.Errorf(cni.CodeInvalidConfig, "IPAM plugin %s returned no address", s.Config.IPAM.Type)
@@ -99,6 +100,15 @@ func (s *session) ipamAdd(ctx context.Context) (*cni.Result, error) {
 		return nil, errors.Join(err, s.ipamDel(context.WithoutCancel(ctx)))
 	}
 	return result, nil
+}
+
+// dropInterfaces takes out of a result what an IPAM plugin has nothing to say about
+// (SPEC section 4): the interface of the addresses is the caller's.
+func dropInterfaces(result *cni.Result) {
+	result.Interfaces = nil
+	for i := range result.IPs {
+		result.IPs[i].Interface = nil
+	}
 }
 
 func (s *session) ipamCheck(ctx context.Context) error {

@@ -39,14 +39,13 @@ func (d *Def[C]) gc(ctx context.Context, s *session) error {
 		released, err := s.ipamGC(ctx)
 		errs = append(errs, err, k.FlushConntrack(ctx, distinct(released)))
 	}
-	stale, err := d.stale(ctx, s, k.Reader())
-	errs = append(errs, err)
+	stale, unfound := d.stale(ctx, s, k.Reader())
 	if d.asksIPAM(s.Request) && !early {
-		errs = append(errs, d.addHolders(ctx, s, stale))
+		unfound = errors.Join(unfound, d.addHolders(ctx, s, stale))
 	}
 	unremoved, err := d.collectAll(ctx, s, k, stale) // whose addresses must not be given to others
-	errs = append(errs, err)
-	if !d.asksIPAM(s.Request) || early {
+	errs = append(errs, unfound, err)
+	if !d.asksIPAM(s.Request) || early || unfound != nil { // nor those of what was not found
 		return errors.Join(errs...)
 	}
 	if err := s.alsoValid(unremoved); err != nil {
