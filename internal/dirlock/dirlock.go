@@ -16,17 +16,22 @@ import (
 // pause is how long Lock waits before it tries again.
 const pause = 2 * time.Millisecond
 
+// attempts is how often Lock makes a folder, which others may remove. One that can
+// never be made looks the same, such as below a link that leads nowhere.
+const attempts = 1000
+
 // Lock makes a folder unless it is there, for its owner alone, waits until nobody
 // else has locked it, and returns how to unlock it. A process that ends unlocks it
 // as well. Lock fails when the context ends, with its error.
 func Lock(ctx context.Context, dir string) (unlock func(), err error) {
-	for {
+	for made := 0; ; {
 		unlock, err := Try(dir)
 		switch {
 		case err == nil:
 			return unlock, nil
 		case errors.Is(err, fs.ErrNotExist):
-			if err := os.MkdirAll(dir, 0o700); err != nil && !goes(dir) {
+			made++
+			if err := os.MkdirAll(dir, 0o700); err != nil && (made >= attempts || !goes(dir, err)) {
 				return nil, err
 			}
 			continue
@@ -61,9 +66,12 @@ func Try(dir string) (unlock func(), err error) {
 	return func() { unix.Close(fd) }, nil
 }
 
-// goes reports whether a folder is there, or nothing: others may remove it while it
-// is made, which then fails for it is there.
-func goes(dir string) bool {
+// goes reports whether a folder could not be made because others make and remove
+// it: then it is there, or was, or one above it is not any more.
+func goes(dir string, err error) bool {
+	if !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
 	info, err := os.Lstat(dir)
 	return errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir()
 }

@@ -45,6 +45,25 @@ func TestLock(t *testing.T) {
 	}
 }
 
+// TestUnmade locks folders that can't be made, which is an error and not a matter of
+// trying again.
+func TestUnmade(t *testing.T) {
+	lost := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("nowhere", lost); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]error{
+		"/sys/plumb/lock":             fs.ErrPermission,
+		"/proc/plumb/lock":            fs.ErrNotExist,
+		lost:                          fs.ErrExist,
+		filepath.Join(lost, "folder"): fs.ErrExist,
+	} {
+		if _, err := Lock(t.Context(), dir); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want it to match %v", dir, err, want)
+		}
+	}
+}
+
 // TestTurns has many take turns for a folder that comes and goes.
 func TestTurns(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
