@@ -127,7 +127,9 @@ func (d *Daemon) resume() error {
 			continue
 		}
 		a.logf("taken up again: %v", r.addresses())
+		d.mu.Lock() // of those before some may be dropped by now
 		d.attachments[r.Owner] = a
+		d.mu.Unlock()
 		a.keep()
 	}
 	return nil
