@@ -42,7 +42,7 @@ func (u Unclaimed) Key() state.Key {
 
 // Ensure asks for all addresses at a time. It fails with state.CodeConflict if
 // somebody has one of them or is just asking for it himself, and with
-// cni.CodeTryAgain if the link has no carrier within 3 s.
+// cni.CodeTryAgain if the link has no carrier within 10 s.
 func (u Unclaimed) Ensure(ctx context.Context, k *state.Kernel) (_ state.Undo, err error) {
 	link, err := u.ready(ctx, k)
 	if err != nil {

@@ -43,7 +43,7 @@ var _ state.Resource = Announced{}
 // carrier is how long to wait for the kernel's noticing a carrier after both
 // ends have come up, usually a moment.
 func carrier() state.Patience {
-	return state.Patience{Timeout: 3 * time.Second, Pause: 100 * time.Microsecond, Longest: 10 * time.Millisecond}
+	return state.Patience{Timeout: 10 * time.Second, Pause: 100 * time.Microsecond, Longest: 10 * time.Millisecond}
 }
 
 // Key names the state by its link.
@@ -52,7 +52,7 @@ func (a Announced) Key() state.Key {
 }
 
 // Ensure waits for the carrier and has the kernel announce the addresses. It
-// fails with cni.CodeTryAgain if there is none within 3 s.
+// fails with cni.CodeTryAgain if there is none within 10 s.
 func (a Announced) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
 	conn, err := k.Route(a.NS)
 	if err != nil {

@@ -24,7 +24,7 @@ var _ state.Resource = Delivered{}
 
 // worker is how long to wait for the kernel's worker, usually a moment.
 func worker() state.Patience {
-	return state.Patience{Timeout: 3 * time.Second, Pause: 100 * time.Microsecond, Longest: 10 * time.Millisecond}
+	return state.Patience{Timeout: 10 * time.Second, Pause: 100 * time.Microsecond, Longest: 10 * time.Millisecond}
 }
 
 // Key names the state by the address and its link.
@@ -33,7 +33,7 @@ func (d Delivered) Key() state.Key {
 }
 
 // Ensure waits for the route, unless the link has no carrier: then there is none.
-// It fails with cni.CodeTryAgain after 3 s.
+// It fails with cni.CodeTryAgain after 10 s.
 func (d Delivered) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
 	conn, err := k.Route(d.NS)
 	if err != nil {

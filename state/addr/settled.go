@@ -23,7 +23,7 @@ var _ state.Resource = Settled{}
 // detection is how long to wait. It takes a second with the default of one
 // probe (RFC 4862 section 5.1); give up after a few.
 func detection() state.Patience {
-	return state.Patience{Timeout: 5 * time.Second, Pause: 20 * time.Millisecond, Longest: 20 * time.Millisecond}
+	return state.Patience{Timeout: 10 * time.Second, Pause: 20 * time.Millisecond, Longest: 20 * time.Millisecond}
 }
 
 // Key names the state by its link.
@@ -32,7 +32,7 @@ func (s Settled) Key() state.Key {
 }
 
 // Ensure waits until no address is tentative. It fails with state.CodeConflict
-// if another host has one of them, and with cni.CodeTryAgain after 5 s.
+// if another host has one of them, and with cni.CodeTryAgain after 10 s.
 func (s Settled) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) {
 	settled, err := detection().Await(ctx, func() (bool, error) {
 		found, err := find(k.Reader(), s.NS, s.Link)

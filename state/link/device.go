@@ -133,7 +133,7 @@ func (d Device) conflict(k *state.Kernel, sandbox *rtnl.Conn, taken *rtnl.Link) 
 // release is how long to wait for what another device of a sandbox that is
 // just being freed has taken.
 func release() state.Patience {
-	return state.Patience{Timeout: time.Second, Pause: 10 * time.Millisecond, Longest: 10 * time.Millisecond}
+	return state.Patience{Timeout: 3 * time.Second, Pause: 10 * time.Millisecond, Longest: 10 * time.Millisecond}
 }
 
 // make makes the device under its first name.

@@ -118,14 +118,19 @@ func (r Route) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) 
 }
 
 // dying is how long to wait for the kernel's freeing a namespace, and the links
-// to it.
+// to it. Many that are freed at once take it more than a second.
 func dying() state.Patience {
-	return state.Patience{Timeout: time.Second, Pause: 10 * time.Millisecond, Longest: 10 * time.Millisecond}
+	return state.Patience{Timeout: 10 * time.Second, Pause: 10 * time.Millisecond, Longest: 10 * time.Millisecond}
 }
+
+// doubt is how long to wait for it where nothing tells that the link is one that
+// is to go.
+const doubt = time.Second
 
 // addSole adds a route to a destination that has no other.
 func addSole(ctx context.Context, k *state.Kernel, conn *rtnl.Conn, spec rtnl.Route) error {
 	var held *rtnl.Link // as last seen
+	begun := time.Now()
 	added, err := dying().Await(ctx, func() (bool, error) {
 		err := conn.AddRoute(spec)
 		if !errors.Is(err, rtnl.ErrExists) {
@@ -139,7 +144,10 @@ func addSole(ctx context.Context, k *state.Kernel, conn *rtnl.Conn, spec rtnl.Ro
 			return true, nil
 		}
 		if k.Alive == nil || !state.Tagged(held.Alias) {
-			return false, nil
+			if time.Since(begun) > doubt {
+				err = taken(spec, held)
+			}
+			return false, err
 		}
 		alive, err := k.Alive(held.Alias)
 		if alive {
