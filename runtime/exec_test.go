@@ -36,7 +36,7 @@ func plugin(t *testing.T, script string) (dir string, req *cni.Request) {
 func alive(t *testing.T, file string) bool {
 	t.Helper()
 	var pid string
-	for range 200 { // the plugin may not have come to write it yet
+	for range 3000 { // the plugin may not have come to write it yet
 		if data, _ := os.ReadFile(file); bytes.HasSuffix(data, []byte("\n")) {
 			pid = strings.TrimSpace(string(data))
 			break
@@ -54,14 +54,13 @@ func TestCancellationEndsTheGroup(t *testing.T) {
 	for name, c := range map[string]struct {
 		grace   time.Duration
 		script  string
-		atMost  time.Duration
 		message string
 	}{
-		"obeys":           {0, `sleep 100 & echo $! > "$CNI_ARGS"; wait`, 2 * time.Second, "signal: terminated"},
-		"deaf":            {200 * time.Millisecond, `trap "" TERM; sleep 100 & echo $! > "$CNI_ARGS"; while :; do wait; done`, 3 * time.Second, "signal: killed"},
-		"deaf grandchild": {200 * time.Millisecond, `(trap "" TERM; exec sleep 100) & echo $! > "$CNI_ARGS"; wait`, 3 * time.Second, "signal: terminated"},
-		"at once":         {-1, `sleep 100 & echo $! > "$CNI_ARGS"; wait`, 2 * time.Second, "signal: killed"},
-		"undoes":          {0, `trap 'echo "{\"code\":11,\"msg\":\"undone\"}"; exit 1' TERM; sleep 100 & echo $! > "$CNI_ARGS"; wait`, 2 * time.Second, "undone"},
+		"obeys":           {time.Minute, `sleep 100 & echo $! > "$CNI_ARGS"; wait`, "signal: terminated"},
+		"deaf":            {200 * time.Millisecond, `trap "" TERM; sleep 100 & echo $! > "$CNI_ARGS"; while :; do wait; done`, "signal: killed"},
+		"deaf grandchild": {200 * time.Millisecond, `(trap "" TERM; exec sleep 100) & echo $! > "$CNI_ARGS"; wait`, "signal: terminated"},
+		"at once":         {-1, `sleep 100 & echo $! > "$CNI_ARGS"; wait`, "signal: killed"},
+		"undoes":          {0, `trap 'echo "{\"code\":11,\"msg\":\"undone\"}"; exit 1' TERM; sleep 100 & echo $! > "$CNI_ARGS"; wait`, "undone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -77,10 +76,10 @@ func TestCancellationEndsTheGroup(t *testing.T) {
 			if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), c.message) {
 				t.Errorf("error %v, want %q", err, c.message)
 			}
-			if took := time.Since(start); took > 2*time.Second+c.atMost {
+			if took := time.Since(start); took > 30*time.Second {
 				t.Errorf("it took %v", took)
 			}
-			for end := time.Now().Add(2 * time.Second); alive(t, req.Args); time.Sleep(5 * time.Millisecond) {
+			for end := time.Now().Add(20 * time.Second); alive(t, req.Args); time.Sleep(5 * time.Millisecond) {
 				if time.Now().After(end) { // dying takes a moment
 					t.Fatal("the grandchild lives on")
 				}
@@ -99,7 +98,7 @@ func TestDoesNotWaitForADaemon(t *testing.T) {
 	if err != nil || len(result.IPs) != 1 || result.CNIVersion != cni.V040 {
 		t.Errorf("result %+v, %v", result, err)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	if !alive(t, req.Args) {

@@ -3,6 +3,7 @@ package nftconn
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func TestClose(t *testing.T) {
 	defer ns.Close()
 	before := sockets(t)
 	const n = 20
-	var took time.Duration
+	var took []time.Duration
 	for range n {
 		c, err := Dial(ns)
 		if err != nil {
@@ -45,22 +46,24 @@ func TestClose(t *testing.T) {
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
-		took += time.Since(start)
+		took = append(took, time.Since(start))
 		if _, err := c.Read(context.Background()); err != nil {
 			t.Error("closed for good:", err)
 		}
 		c.Close()
 	}
-	t.Logf("closing takes %v", took/n)
+	slices.Sort(took)
+	usual := took[n/2] // a busy machine makes some of them long
+	t.Logf("closing takes %v", usual)
 	// On Linux before 6.8 the collector runs while we close.
 	var u unix.Utsname
 	var major, minor int
 	unix.Uname(&u)
 	fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
-	if major*100+minor >= 608 && took/n > 4*time.Millisecond {
-		t.Errorf("closing takes %v", took/n)
+	if major*100+minor >= 608 && usual > 4*time.Millisecond {
+		t.Errorf("closing takes %v", usual)
 	}
-	for deadline := time.Now().Add(5 * time.Second); sockets(t) > before; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); sockets(t) > before; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d sockets are still open", sockets(t)-before)
 		}

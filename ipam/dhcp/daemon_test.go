@@ -200,7 +200,7 @@ func TestNoServer(t *testing.T) {
 	if strings.Count(failure.Error(), "the time for it is over") != 1 || !strings.Contains(failure.Error(), "is there a server") {
 		t.Errorf("ADD: %v", failure)
 	}
-	if took := time.Since(start); took < 2*time.Second || took > 5*time.Second {
+	if took := time.Since(start); took < 2*time.Second || took > 20*time.Second { // without flags it is a minute and more
 		t.Errorf("ADD took %v", took)
 	}
 	host.Unchanged(t, before, host.SharedBridge(l.bridge), host.SharedFiles)
@@ -213,12 +213,14 @@ func TestNoServer(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	l, deaf := newLAN(t), newLAN(t)
 	server := l.dnsmasq(t)
-	d := newDaemon(t)
+	d := newDaemon(t, "-resendtimeout", "20s")
 	waiting := deaf.attach(t, d, "")
-	var wg sync.WaitGroup
-	wg.Go(func() { waiting.call(t, "ADD", waiting.config) }) //nolint:errcheck // it fails
+	unheard := make(chan struct{})
+	go func() {
+		defer close(unheard)
+		waiting.call(t, "ADD", waiting.config) //nolint:errcheck // it fails
+	}()
 	const n = 6
-	start := time.Now()
 	var all []*attachment
 	for range n {
 		all = append(all, l.attach(t, d, ""))
@@ -229,8 +231,10 @@ func TestManyAtOnce(t *testing.T) {
 		adds.Go(func() { a.prev, _ = a.call(t, "ADD", a.config) })
 	}
 	adds.Wait()
-	if took := time.Since(start); took > 7*time.Second {
-		t.Errorf("%d ADDs took %v", n, took)
+	select {
+	case <-unheard:
+		t.Errorf("%d ADDs took as long as one that nobody answers", n)
+	default:
 	}
 	addrs := make(map[string]bool)
 	for _, a := range all {
@@ -241,7 +245,7 @@ func TestManyAtOnce(t *testing.T) {
 	if len(addrs) != n {
 		t.Fatalf("addresses: %v", addrs)
 	}
-	wg.Wait()
+	<-unheard
 
 	// Of these, the first two are valid; one of the others' namespaces is gone.
 	host.RemoveNetNS(t, all[n-1].netns)

@@ -203,7 +203,7 @@ func TestCallerGone(t *testing.T) {
 // TestReleaseOnTheWire looks at the addresses of frames that reach the server.
 func TestReleaseOnTheWire(t *testing.T) {
 	l := newLAN(t)
-	l.script(t, 2*time.Second, 40*time.Second, time.Minute)
+	l.script(t, 20*time.Second, 40*time.Second, time.Minute) // no renewal comes in between
 	host.RunIn(t, l.server, "nft", `table ip t {
 		set seen { type ether_addr . ipv4_addr . ipv4_addr; flags dynamic; }
 		chain c { type filter hook input priority 0; udp dport 67 add @seen { ether saddr . ip saddr . ip daddr } ; }

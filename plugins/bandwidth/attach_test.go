@@ -135,7 +135,11 @@ func TestWithoutHostEnd(t *testing.T) {
 		t.Fatalf("devices on the host: %v, in the container: %v", ifbs(t, ""), ifbs(t, a.NetNS))
 	}
 	for _, reverse := range []bool{false, true} {
-		if got := iperf(t, a.NetNS, "10.65.0.1", 2, reverse); got < 7.5e6 || got > 12e6 {
+		got := iperf(t, a.NetNS, "10.65.0.1", 2, reverse)
+		for try := 1; try < 3 && got < 7.5e6; try++ { // on a machine that is busy
+			got = iperf(t, a.NetNS, "10.65.0.1", 2, reverse)
+		}
+		if got < 7.5e6 || got > 12e6 {
 			t.Errorf("back: %v: %.0f bit/s, want 10 Mbit/s", reverse, got)
 		}
 	}
@@ -223,8 +227,10 @@ func TestReference(t *testing.T) {
 		gone, lives := add(t, reference, "gone"), add(t, reference, "lives")
 		hostEnd := gone.HostEnd(t)
 		host.RemoveNetNS(t, gone.NetNS)
-		for try := 0; try < 100 && host.Links(t, "")[hostEnd].Name != ""; try++ {
-			time.Sleep(20 * time.Millisecond) // it goes in the kernel's own time
+		for deadline := time.Now().Add(20 * time.Second); host.Links(t, "")[hostEnd].Name != ""; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) { // it goes in the kernel's own time
+				t.Fatalf("%s is still there", hostEnd)
+			}
 		}
 		ours := lives.Again(t, config, "eth0")
 		ours.Bin = host.Bin(t)

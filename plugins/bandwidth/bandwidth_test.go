@@ -315,7 +315,7 @@ func sent(t *testing.T, ns, to string, reverse bool) float64 {
 // iperf measures with iperf3 for some seconds.
 func iperf(t *testing.T, ns, to string, seconds int, reverse bool) float64 {
 	t.Helper()
-	args := []string{"iperf3", "--json", "-c", to, "-p", serve(t), "-t", fmt.Sprint(seconds), "--connect-timeout", "3000"}
+	args := []string{"iperf3", "--json", "-c", to, "-p", serve(t), "-t", fmt.Sprint(seconds), "--connect-timeout", "20000"}
 	if reverse {
 		args = append(args, "-R")
 	}
@@ -327,7 +327,7 @@ func iperf(t *testing.T, ns, to string, seconds int, reverse bool) float64 {
 			} `json:"sum_received"`
 		}
 	}
-	out := host.RunIn(t, ns, "timeout", append([]string{fmt.Sprint(seconds + 10)}, args...)...)
+	out := host.RunIn(t, ns, "timeout", append([]string{fmt.Sprint(seconds + 60)}, args...)...)
 	if err := json.Unmarshal([]byte(out), &report); err != nil || report.Error != "" {
 		t.Fatalf("iperf3: %v\n%s", err, out)
 	}

@@ -28,7 +28,7 @@ func serve(t *testing.T) (port string) {
 		server.Process.Kill() //nolint:errcheck // it has ended by itself, if the test went well
 		server.Wait()         //nolint:errcheck // its status says nothing
 	})
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if out := host.Run(t, "ss", "-Hltn", "sport", "=", ":"+port); out != "" {
 			return port
 		}

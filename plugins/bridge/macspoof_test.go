@@ -42,10 +42,10 @@ func frame(t testing.TB, ns string, mac net.HardwareAddr, from, target [4]byte) 
 	}
 }
 
-// learns reports whether a namespace gets to know a neighbour's address.
-func learns(t testing.TB, ns, addr string) bool {
+// learns reports whether a namespace gets to know a neighbour's address in time.
+func learns(t testing.TB, ns, addr string, timeout time.Duration) bool {
 	t.Helper()
-	for range 20 {
+	for deadline := time.Now().Add(timeout); ; time.Sleep(10 * time.Millisecond) {
 		out, err := host.TryIn(ns, "ip", "neigh", "show", addr)
 		if err != nil {
 			t.Fatal(err)
@@ -53,9 +53,10 @@ func learns(t testing.TB, ns, addr string) bool {
 		if strings.Contains(out, "lladdr") {
 			return true
 		}
-		time.Sleep(10 * time.Millisecond)
+		if time.Now().After(deadline) {
+			return false
+		}
 	}
-	return false
 }
 
 // TestMACSpoofing sends from addresses of other hosts.
@@ -82,14 +83,14 @@ func TestMACSpoofing(t *testing.T) {
 	// By frames: what is sent from its own address arrives, and nothing else.
 	frame(t, guarded.NetNS, own, [4]byte{10, 99, 0, 60}, [4]byte{10, 99, 0, 77})
 	frame(t, guarded.NetNS, other, [4]byte{10, 99, 0, 61}, [4]byte{10, 99, 0, 77})
-	if !learns(t, free.NetNS, "10.99.0.60") {
+	if !learns(t, free.NetNS, "10.99.0.60", 10*time.Second) {
 		t.Error("what the container sends from its own address does not arrive")
 	}
-	if learns(t, free.NetNS, "10.99.0.61") {
+	if learns(t, free.NetNS, "10.99.0.61", 200*time.Millisecond) {
 		t.Error("what the container sends from another address arrives")
 	}
 	frame(t, free.NetNS, other, [4]byte{10, 99, 0, 62}, [4]byte{10, 99, 0, 2})
-	if !learns(t, guarded.NetNS, "10.99.0.62") {
+	if !learns(t, guarded.NetNS, "10.99.0.62", 10*time.Second) {
 		t.Error("another container, which is not checked, is")
 	}
 	// By another address of the interface.
@@ -239,11 +240,10 @@ func TestMACSpoofingOfReference(t *testing.T) {
 	b.Check(t)
 	c1 := theirs("three")
 	host.RemoveNetNS(t, c1.NetNS)
-	for range 100 {
-		if _, found := host.Links(t, "")[c1.HostEnd(t)]; !found {
-			break
+	for deadline := time.Now().Add(20 * time.Second); host.Links(t, "")[c1.HostEnd(t)].Name != ""; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is still there", c1.HostEnd(t))
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	b.GC(t, b)
 	if mentions("cni-br-iface-three") || !mentions("cni-br-iface-two") {

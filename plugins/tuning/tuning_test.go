@@ -34,7 +34,7 @@ func container(t *testing.T, id string) *attach.Attachment {
 	a.Add(t)
 	// A snapshot is not to miss what the kernel does in its own time.
 	end := a.HostEnd(t)
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if slices.ContainsFunc(host.Addrs(t, ""), func(a host.Addr) bool {
 			return a.Dev == end && a.Prefix.Addr().IsLinkLocalUnicast() && !a.Tentative
 		}) {

@@ -149,7 +149,8 @@ func (m mode) confirmed(misfortune string) bool {
 func settled(t *testing.T, before host.State, shared ...string) host.State {
 	t.Helper()
 	now := host.Snapshot(t)
-	for try := 0; try < 20 && before.Diff(now, shared...) != ""; try++ {
+	for deadline := time.Now().Add(10 * time.Second); before.Diff(now, shared...) != "" && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
 		now = host.Snapshot(t)
 	}
 	return now

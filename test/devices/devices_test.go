@@ -77,12 +77,11 @@ func lan(t *testing.T) string {
 // which is when it gives them routes.
 func settle(t *testing.T, names ...string) {
 	t.Helper()
-	for range 300 {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		links := host.Links(t, "")
 		if !slices.ContainsFunc(names, func(name string) bool { return links[name].State != "UP" }) {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("%v have no carrier", names)
 }

@@ -1,22 +1,22 @@
 package devices_test
 
 import (
+	"os"
 	"testing"
 
 	"github.com/plumb-cni/plumb/test/host"
 	"golang.org/x/sys/unix"
 )
 
-// listen opens the tap device eth0 of a namespace once for each queue, and
-// returns what is sent by it: Ethernet frames, and nil from each queue that
-// is silent for two seconds.
+// listen opens the tap device eth0 of a namespace once for each queue, until the
+// test ends, and returns what is sent by it: Ethernet frames.
 func listen(t *testing.T, ns string, queues int) <-chan []byte {
 	t.Helper()
 	frames := make(chan []byte, 100)
 	for range queues {
 		fd := -1
 		err := host.In(t, ns, func() (err error) {
-			if fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+			if fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0); err != nil {
 				return err
 			}
 			request, err := unix.NewIfreq("eth0")
@@ -33,27 +33,21 @@ func listen(t *testing.T, ns string, queues int) <-chan []byte {
 		if err != nil {
 			t.Fatalf("open the tap device: %v", err)
 		}
-		done := make(chan struct{})
+		queue := os.NewFile(uintptr(fd), "tap")
+		t.Cleanup(func() { queue.Close() })
 		go func() {
-			defer close(done)
 			for {
-				ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-				n, err := unix.Poll(ready, 2000)
-				if err == unix.EINTR {
-					continue
-				}
 				frame := make([]byte, 2048)
-				if n > 0 {
-					n, err = unix.Read(fd, frame)
+				n, err := queue.Read(frame)
+				if err != nil {
+					return // closed
 				}
-				if n <= 0 || err != nil {
-					frames <- nil
-					return
+				select {
+				case frames <- frame[:n]:
+				default: // nobody looks any more
 				}
-				frames <- frame[:n]
 			}
 		}()
-		t.Cleanup(func() { <-done; unix.Close(fd) })
 	}
 	return frames
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/test/attach"
@@ -168,16 +169,13 @@ func TestTapFrames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		found := false
-		for range 20 {
-			frame := <-frames
-			found = found || len(frame) > 41 && slices.Equal(frame[6:12], mac) && frame[12] == 8 && frame[13] == 6 && slices.Equal(frame[38:42], []byte{10, 88, 0, 7})
-			if found {
-				break
+		for late, found := time.After(10*time.Second), false; !found; {
+			select {
+			case frame := <-frames:
+				found = len(frame) > 41 && slices.Equal(frame[6:12], mac) && frame[12] == 8 && frame[13] == 6 && slices.Equal(frame[38:42], []byte{10, 88, 0, 7})
+			case <-late:
+				t.Fatal("no ARP request from the container has arrived")
 			}
-		}
-		if !found {
-			t.Error("no ARP request from the container has arrived")
 		}
 		a.Check(t)
 		a.Del(t)

@@ -51,7 +51,7 @@ func (d *Daemon) Start(t testing.TB) {
 		}
 	}
 	t.Cleanup(d.Stop)
-	for range 150 {
+	for range 600 {
 		if d.ready() {
 			return
 		}

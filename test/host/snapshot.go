@@ -38,7 +38,7 @@ type State []string
 // the routes of its addresses are missing.
 func Snapshot(t testing.TB) State {
 	t.Helper()
-	for deadline := time.Now().Add(3 * time.Second); unsettled(t, "", false) != "" && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(10 * time.Second); unsettled(t, "", false) != "" && time.Now().Before(deadline); {
 		time.Sleep(20 * time.Millisecond)
 	}
 	var s State
