@@ -108,8 +108,10 @@ func (t *tables) pairs(ctx context.Context, r nftconn.Reader, of []entry, right 
 		if !ok {
 			continue // a pair itself
 		}
-		f := nftconn.FamilyOf(addr)
-		lengths, _ := t.lengths(f)
+		lengths, err := t.inUse(ctx, r, nftconn.FamilyOf(addr))
+		if err != nil {
+			return nil, err
+		}
 		for _, bits := range lengths {
 			p := entries(netip.PrefixFrom(addr, bits))[1]
 			q := &nftconn.ElementQuery{Map: p.in, Key: p.key}

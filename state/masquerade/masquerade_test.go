@@ -205,6 +205,24 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestDamagedRemoval is of an attachment whose sets no rule leads to any more.
+func TestDamagedRemoval(t *testing.T) {
+	for _, damage := range []string{"flush table inet plumb", "flush chain inet plumb masq4", "insert rule inet plumb masq6 accept"} {
+		k := kernel(t)
+		m := dual("one", NFTables)
+		ensure(t, k, m)
+		host.Run(t, "nft", damage)
+		remove(t, k, m.Key(), m.Owner)
+		empty(t)
+		ensure(t, k, m)
+		host.Run(t, "nft", damage)
+		for _, g := range garbage(t, k, m.Owner.Network) {
+			remove(t, k, g.Key, g.Owner)
+		}
+		empty(t)
+	}
+}
+
 // sorted sorts the lines of a listing: what is mended moves to the end.
 func sorted(s string) string {
 	lines := strings.Split(s, "\n")

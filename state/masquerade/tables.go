@@ -55,6 +55,28 @@ func (t *tables) lengths(f nftconn.Family) (lengths []int, intact bool) {
 	return lengths, slices.EqualFunc(rules, familyRules(f, lengths), nftconn.Rule.Equal)
 }
 
+// inUse returns the lengths of the subnets that a family has sets for: those that
+// its chain knows or, where somebody has changed that, those of the sets there are.
+func (t *tables) inUse(ctx context.Context, r nftconn.Reader, f nftconn.Family) ([]int, error) {
+	lengths, intact := t.lengths(f)
+	if intact {
+		return lengths, nil
+	}
+	maps := nftconn.MapsQuery{Table: nftconn.Own()}
+	_, err := r.Read(ctx, &maps)
+	return withSets(lengths, f, maps.Names), err
+}
+
+// withSets adds to lengths those of a family's sets, by the names of all sets.
+func withSets(lengths []int, f nftconn.Family, names []string) []int {
+	for _, name := range names {
+		if bits, ok := localBits(f, name); ok && !slices.Contains(lengths, bits) {
+			lengths = append(lengths, bits)
+		}
+	}
+	return lengths
+}
+
 // A defect is a difference in what attachments share.
 type defect struct{ part, want, got string }
 
@@ -123,12 +145,7 @@ func (t *tables) mend(ctx context.Context, c *nftconn.Conn, tx *nftconn.Tx, addr
 	tx.Guard(t.gen)
 	tx.AddTable(nftconn.Own())
 	for _, f := range nftconn.Families() {
-		lengths := lengthsOf(f, addrs)
-		for _, name := range maps.Names {
-			if bits, ok := localBits(f, name); ok && !slices.Contains(lengths, bits) {
-				lengths = append(lengths, bits)
-			}
-		}
+		lengths := withSets(lengthsOf(f, addrs), f, maps.Names)
 		slices.Sort(lengths)
 		tx.AddMap(hidden(f))
 		for _, bits := range lengths {
