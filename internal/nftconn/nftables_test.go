@@ -121,9 +121,11 @@ func TestRead(t *testing.T) {
 	absent := []Query{
 		&TableQuery{Table: own}, &ChainQuery{Table: own, Name: "base"}, &MapsQuery{Table: own}, &RulesQuery{Table: own},
 		&ElementQuery{Map: sources, Key: mine.Key}, &ElementsQuery{Map: sources},
+		&ChainQuery{Table: own, Name: strings.Repeat("x", 300)}, // which no chain can be called
 	}
 	read(t, c, absent...)
-	if absent[0].(*TableQuery).Found || absent[1].(*ChainQuery).Found || absent[2].(*MapsQuery).Names != nil || absent[4].(*ElementQuery).Element != nil {
+	if absent[0].(*TableQuery).Found || absent[1].(*ChainQuery).Found || absent[2].(*MapsQuery).Names != nil || absent[4].(*ElementQuery).Element != nil ||
+		absent[6].(*ChainQuery).Found {
 		t.Error("found what isn't there")
 	}
 

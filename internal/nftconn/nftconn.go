@@ -201,7 +201,7 @@ func (c *Conn) gets(queries []Query) error {
 		q := queries[m.seq-first]
 		if m.kind != unix.NLMSG_ERROR {
 			q.found(m)
-		} else if errno, text := m.status(); errno != unix.ENOENT {
+		} else if errno, text := m.status(); errno != unix.ENOENT && errno != unix.ERANGE { // a name longer than any can be
 			errs = append(errs, readError(q, errno, text))
 		}
 		left--
