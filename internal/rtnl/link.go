@@ -64,9 +64,14 @@ const SameNS = -1
 // rtextSkipStats asks for links without their counters (RTEXT_FILTER_SKIP_STATS).
 const rtextSkipStats = 1 << 3
 
-// Link returns the link of a name. The error matches ErrNotFound.
+// Link returns the link of a name, or that has it as another name. The error
+// matches ErrNotFound.
 func (c *Conn) Link(name string) (*Link, error) {
-	l, err := c.link(nl.NewIfInfomsg(unix.AF_UNSPEC), str(unix.IFLA_IFNAME, name))
+	kind := unix.IFLA_IFNAME
+	if len(name) >= unix.IFNAMSIZ {
+		kind = unix.IFLA_ALT_IFNAME // only another name can be that long
+	}
+	l, err := c.link(nl.NewIfInfomsg(unix.AF_UNSPEC), str(kind, name))
 	if err != nil {
 		return nil, fmt.Errorf("link %s: %w", name, err)
 	}

@@ -27,11 +27,13 @@ func TestMaster(t *testing.T) {
 	for _, plugin := range []string{"macvlan", "ipvlan", "vlan"} {
 		for _, tt := range []struct {
 			name, keys string
-			routes     []string // of the host
+			made       []string // on the host, by ip
 			want       string   // the master, or a part of the error
 		}{
 			{"named", `"master":"up0",`, []string{"route add default dev other0"}, "up0"},
 			{"named, by the other name", `"master":"other0",`, nil, "other0"},
+			{"another name", `"master":"also0",`, []string{"link property add dev up0 altname also0"}, "up0"},
+			{"another name, of 24 bytes", `"master":"the-uplink-of-this-host",`, []string{"link property add dev up0 altname the-uplink-of-this-host"}, "up0"},
 			{"default route", ``, []string{"route add default dev up0"}, "up0"},
 			{"IPv6 default route", ``, []string{"-6 route add default dev other0"}, "other0"},
 			{"IPv4 goes first", ``, []string{"route add default dev up0", "-6 route add default dev other0"}, "up0"},
@@ -55,8 +57,8 @@ func TestMaster(t *testing.T) {
 				ip(t, "link set other0 addrgenmode none up")
 				ip(t, "link set other1 addrgenmode none up")
 				settle(t, "other0", "other1")
-				for _, route := range tt.routes {
-					ip(t, route)
+				for _, args := range tt.made {
+					ip(t, args)
 				}
 				defer host.Try("ip", "route", "del", "unreachable", "default") //nolint:errcheck // the others go with their links
 				before := host.Snapshot(t)
