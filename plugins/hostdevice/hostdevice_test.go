@@ -188,8 +188,10 @@ func TestKeys(t *testing.T) {
 	host.Run(t, "ip", "link", "add", "link", "nic0", "name", "child0", "type", "macvlan", "mode", "bridge")
 	host.Run(t, "ip", "link", "set", "child0", "address", "02:0d:00:00:00:02")
 	host.Run(t, "ip", "link", "del", "child0")
+	host.Run(t, "ip", "link", "property", "add", "dev", "nic0", "altname", "enp175s0f0npf0vf9") // as udev does where it is too long for a name
 	for _, config := range []string{
 		`,"device":"enp9s0"`,
+		`,"device":"enp175s0f0npf0vf9"`,
 		`,"hwaddr":"` + strings.ToUpper(hwaddr) + `"`,
 		`,"kernelpath":"/sys/devices/pci/0000:00:09.0"`,
 		`,"pciBusID":"0000:00:09.0"`,
@@ -231,7 +233,7 @@ func TestKeys(t *testing.T) {
 	} {
 		f.fails(t, "ADD", x.config, cni.CodeInvalidConfig, x.words)
 	}
-	if after := device(t, "nic0"); !strings.Contains(after, "other names 2") {
+	if after := device(t, "nic0"); !strings.Contains(after, "other names 3") {
 		t.Errorf("after failures: %s", after)
 	}
 }
@@ -415,6 +417,24 @@ func TestNameTaken(t *testing.T) {
 		t.Errorf("%s", after)
 	}
 	host.Run(t, "ip", "link", "del", "dev0")
+}
+
+// TestOtherNameTaken gives the device back without another name that is taken by
+// now, and says so; a name of the container's making that is taken goes in silence.
+func TestOtherNameTaken(t *testing.T) {
+	f := setup(t)
+	before := device(t, "nic0")
+	host.Run(t, "ip", "link", "property", "add", "dev", "nic0", "altname", "enp175s0f0npf0vf9")
+	result := f.do(t, "ADD", `,"device":"nic0"`+ipam)
+	host.Run(t, "sh", "-ec", `ip link add enp9s0 type veth peer name x0
+		ip link property add dev x0 altname enp175s0f0npf0vf9`)
+	host.RunIn(t, f.ns, "ip", "link", "property", "add", "dev", "net1", "altname", "x0")
+	f.fails(t, "DEL", `,"device":"nic0"`+ipam+prev(result), state.CodeConflict, `device nic0 is back on the host without its other names "enp175s0f0npf0vf9", "enp9s0"`)
+	if after := device(t, "nic0"); after != strings.Replace(before, "other names 2", "other names 1", 1) {
+		t.Errorf("after DEL: %s, before %s", after, before)
+	}
+	f.do(t, "DEL", `,"device":"nic0"`+ipam+prev(result))
+	host.Run(t, "ip", "link", "del", "enp9s0")
 }
 
 // TestUndo gives the device back when what comes after fails.

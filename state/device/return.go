@@ -32,7 +32,8 @@ func (Kind) Kind() string { return kindName }
 // removes nothing, for the path may lead to another container's sandbox by now.
 //
 // If the name on the host is taken by now, the device is given back under
-// another name, and that is said by an error of state.CodeConflict, once.
+// another name, and without other names that are taken. That is said by an error
+// of state.CodeConflict, once.
 func (Kind) Remove(ctx context.Context, k *state.Kernel, obj state.Object, _ state.Owner) error {
 	as, evidence, _ := strings.Cut(obj.Key.Name, " ")
 	if obj.Before != nil {
@@ -139,13 +140,17 @@ func (o *origin) is(l *rtnl.Link) bool {
 func (o *origin) bears(l *rtnl.Link) bool { return l.Alias == o.Name && l.Kind == o.Kind }
 
 // unrestored reports whether a link of the host is the device as it was taken out
-// of its namespace, or as an ADD has left it that ended in between.
-func (o *origin) unrestored(l *rtnl.Link) bool {
+// of its namespace, or as an ADD has left it that ended in between. It is not if it
+// lacks nothing but names that are another's by now.
+func (o *origin) unrestored(host *rtnl.Conn, l *rtnl.Link) bool {
 	if !o.is(l) {
 		return false
 	}
 	if l.Name == o.Name && l.Alias == o.Alias {
-		return len(o.lacking(l)) > 0
+		return slices.ContainsFunc(o.lacking(l), func(name string) bool {
+			_, err := host.Link(name)
+			return errors.Is(err, rtnl.ErrNotFound)
+		})
 	}
 	return o.bears(l)
 }
@@ -180,7 +185,7 @@ func returned(ctx context.Context, host *rtnl.Conn, o *origin, gone bool) (l *rt
 		return nil, err
 	}
 	if so {
-		if !o.unrestored(l) {
+		if !o.unrestored(host, l) {
 			l = nil
 		}
 		return l, nil
@@ -192,7 +197,7 @@ func returned(ctx context.Context, host *rtnl.Conn, o *origin, gone bool) (l *rt
 	if err != nil {
 		return nil, err
 	}
-	return pick(links, o.unrestored), nil
+	return pick(links, func(l *rtnl.Link) bool { return o.unrestored(host, l) }), nil
 }
 
 // freeName has the kernel choose the first name of the pattern that is free: what
@@ -206,17 +211,23 @@ func give(k *state.Kernel, ns state.NS, l *rtnl.Link, o *origin) error {
 	if err != nil {
 		return err
 	}
-	holder, err := host.Link(o.Name)
-	if err != nil && !errors.Is(err, rtnl.ErrNotFound) {
-		return err
+	self := 0 // its index on the host, if it is there
+	if ns == state.Host {
+		self = l.Index
 	}
 	name := o.Name
-	taken := err == nil && (ns != state.Host || holder.Index != l.Index)
+	taken, err := isTaken(host, name, self)
+	if err != nil {
+		return err
+	}
 	if taken {
 		name = freeName
 	}
 	// A driver may refuse its hardware address, which is no reason to keep it.
 	errs := []error{readdress(k, ns, l, o)}
+	if ns != state.Host {
+		errs = append(errs, dropTaken(k, ns, l, host))
+	}
 	back, err := carry(k, ns, l, o, name)
 	if err != nil {
 		return errors.Join(append(errs, err)...)
@@ -228,6 +239,34 @@ func give(k *state.Kernel, ns state.NS, l *rtnl.Link, o *origin) error {
 	if taken {
 		errs = append(errs, cni.Errorf(state.CodeConflict,
 			"device %s is back on the host as %s, because its name is another's by now; rename it when that has gone", o.Name, back.Name))
+	}
+	return errors.Join(errs...)
+}
+
+// isTaken reports whether the host has a link of a name, or with it as another
+// name, that is not the one of an index.
+func isTaken(host *rtnl.Conn, name string, but int) (bool, error) {
+	holder, err := host.Link(name)
+	if errors.Is(err, rtnl.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && holder.Index != but, err
+}
+
+// dropTaken takes other names from a device that are taken on the host, where the
+// kernel would refuse to move it.
+func dropTaken(k *state.Kernel, ns state.NS, l *rtnl.Link, host *rtnl.Conn) error {
+	conn, err := k.Route(ns)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range l.AltNames {
+		taken, err := isTaken(host, name, 0)
+		if taken {
+			err = conn.DelAltName(l.Index, name)
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -297,11 +336,23 @@ func carry(k *state.Kernel, ns state.NS, l *rtnl.Link, o *origin, name string) (
 	return back, nil
 }
 
-// addNames gives a device the other names that it lacks.
+// addNames gives a device the other names that it lacks, and tells which are
+// others' by now.
 func addNames(host *rtnl.Conn, l *rtnl.Link, o *origin) error {
 	var errs []error
+	var taken []string
 	for _, name := range o.lacking(l) {
-		errs = append(errs, host.AddAltName(l.Index, name))
+		err := host.AddAltName(l.Index, name)
+		if errors.Is(err, rtnl.ErrExists) {
+			taken = append(taken, fmt.Sprintf("%q", name))
+			continue
+		}
+		errs = append(errs, err)
+	}
+	if taken != nil {
+		slices.Sort(taken)
+		errs = append(errs, cni.Errorf(state.CodeConflict, "device %s is back on the host without its other names %s, "+
+			"which are others' by now; add them when those have gone", o.Name, strings.Join(taken, ", ")))
 	}
 	return errors.Join(errs...)
 }
