@@ -86,8 +86,8 @@ func TestSuites(t *testing.T) {
 	outside(t, dir, "go", "mod", "edit", "-replace", "github.com/plumb-cni/plumb="+host.Root(t),
 		"-require", "github.com/onsi/ginkgo/v2@v2.20.1", "-require", "github.com/onsi/gomega@v1.34.1")
 
-	// The specs leave files behind.
-	args := []string{"TMPDIR=" + t.TempDir(), "go", "test", "-count=1"}
+	// The specs leave files behind, and wait for a second where they wait.
+	args := []string{"TMPDIR=" + t.TempDir(), "GOMEGA_DEFAULT_EVENTUALLY_TIMEOUT=1m", "go", "test", "-count=1"}
 	for _, suite := range suites {
 		args = append(args, "./"+suite)
 	}

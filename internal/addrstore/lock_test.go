@@ -112,8 +112,9 @@ func TestFolderRemovedWhileWaiting(t *testing.T) {
 		}
 		opened <- err
 	}()
-	ours := regexp.MustCompile(fmt.Sprintf(`-> FLOCK +ADVISORY +WRITE %d `, os.Getpid())) // the file is the whole machine's
-	for {                                                                                 // until it waits for the old file
+	// It waits for the old file. What is listed are the locks of the whole machine.
+	ours := regexp.MustCompile(fmt.Sprintf(`-> FLOCK +ADVISORY +WRITE %d `, os.Getpid()))
+	for {
 		locks, err := os.ReadFile("/proc/locks")
 		check(t, err)
 		if ours.Match(locks) {

@@ -45,7 +45,7 @@ func (d *Daemon) Start(t testing.TB) {
 		cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
 		select {
 		case <-ended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			cmd.Process.Kill() //nolint:errcheck // as above
 			<-ended
 		}

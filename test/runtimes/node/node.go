@@ -28,7 +28,7 @@ func Ours(t testing.TB) Plugins { t.Helper(); return Plugins{"plumb", host.Bin(t
 // Reference returns the reference's of host.ReferenceVersion.
 func Reference(t testing.TB) Plugins { t.Helper(); return Plugins{"reference", host.Reference(t)} }
 
-// patience is how long a command of a runtime may take on a machine that others use as well.
+// patience is how long a command of a runtime, or what follows from it, may take on a machine that others use as well.
 const patience = 2 * time.Minute
 
 // A Runtime is how the commands of a runtime are called: with more environment, and with arguments in front of those of each call.
@@ -82,14 +82,14 @@ func Clean(t testing.TB, before host.State, patterns ...string) {
 // Eventually fails the test unless f succeeds within a generous time, and tells its last error.
 func Eventually(t testing.TB, f func() error) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		err := f()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("still after %v: %v", 30*time.Second, err)
+			t.Fatalf("still after %v: %v", patience, err)
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
