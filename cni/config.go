@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
 )
 
 // A Config is the configuration of one plugin, as the plugin gets it on standard
@@ -178,8 +177,13 @@ func (c *Config) addValid(list json.RawMessage) error {
 		return Errorf(CodeDecode, "decode valid attachments: %w", inWords(err, list, &valid)).
 			WithDetails(`cni.dev/valid-attachments is a list of {"containerID": "ID", "ifname": "eth0"}`)
 	}
+	known := make(map[Attachment]bool, len(c.Valid))
+	for _, a := range c.Valid {
+		known[a] = true
+	}
 	for _, a := range valid {
-		if !slices.Contains(c.Valid, a) {
+		if !known[a] {
+			known[a] = true
 			c.Valid = append(c.Valid, a)
 		}
 	}

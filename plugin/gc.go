@@ -196,17 +196,16 @@ func (d *Def[C]) addHolders(ctx context.Context, s *session, stale map[string]*l
 // returns those that could be found.
 func (d *Def[C]) stale(ctx context.Context, s *session, r state.Reader) (map[string]*leftover, error) {
 	var valid []state.Owner
-	tags := make(map[string]bool)
 	for _, a := range s.Config.Valid {
-		o := state.Owner{Network: s.Config.Name, ContainerID: a.ContainerID, IfName: a.IfName}
-		valid, tags[o.Tag()] = append(valid, o), true
+		valid = append(valid, state.Owner{Network: s.Config.Name, ContainerID: a.ContainerID, IfName: a.IfName})
 	}
+	isStale := state.Stale(s.Config.Name, valid)
 	stale := make(map[string]*leftover)
 	records, err := s.host.Records.List(d.Name, s.Config.Name)
 	errs := []error{err}
 	for _, record := range records {
-		if tag := record.Owner.Tag(); !tags[tag] {
-			stale[tag] = &leftover{owner: record.Owner, record: &record}
+		if isStale(record.Owner) {
+			stale[record.Owner.Tag()] = &leftover{owner: record.Owner, record: &record}
 		}
 	}
 	for _, kind := range d.Kinds {

@@ -45,6 +45,17 @@ func (o Owner) On(network string) bool { return NetworkTag(o.Network) == Network
 // are the same attachment.
 func (o Owner) Same(other Owner) bool { return o.Tag() == other.Tag() }
 
+// Stale returns what tells whether an owner, which may come from [ParseTag], is of a
+// network, and none of its valid attachments. Of many it finds out as fast as of
+// one.
+func Stale(network string, valid []Owner) func(Owner) bool {
+	tags := make(map[string]bool, len(valid))
+	for _, o := range valid {
+		tags[o.Tag()] = true
+	}
+	return func(o Owner) bool { return o.On(network) && !tags[o.Tag()] }
+}
+
 // Tagged reports whether a mark found on an object is an owner's tag at all.
 func Tagged(mark string) bool { return strings.HasPrefix(mark, tagPrefix) }
 

@@ -48,9 +48,8 @@ func (h *host) forget(ctx context.Context, file string) error {
 // Garbage returns the entries of the network that no valid attachment has.
 func (Kind) Garbage(_ context.Context, r state.Reader, network string, valid []state.Owner) ([]state.Found, error) {
 	all, err := All(r)
-	return slices.DeleteFunc(all, func(f state.Found) bool {
-		return !f.Owner.On(network) || slices.ContainsFunc(valid, f.Owner.Same)
-	}), err
+	stale := state.Stale(network, valid)
+	return slices.DeleteFunc(all, func(f state.Found) bool { return !stale(f.Owner) }), err
 }
 
 // All returns the entries of all networks. Owners are as from state.ParseTag.

@@ -214,11 +214,12 @@ func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid [
 	if errors.Is(err, nftconn.ErrUnsupported) {
 		return nil, nil
 	}
+	stale := state.Stale(network, valid)
 	byTag := make(map[string][]netip.Addr)
 	for _, e := range elements {
 		o, ok := state.ParseTag(e.Comment)
 		a, whole := netip.AddrFromSlice(e.Key)
-		if ok && whole && o.On(network) && !slices.ContainsFunc(valid, o.Same) && !slices.Contains(byTag[e.Comment], a) {
+		if ok && whole && stale(o) && !slices.Contains(byTag[e.Comment], a) {
 			byTag[e.Comment] = append(byTag[e.Comment], a)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/plumb-cni/plumb/cni"
@@ -192,10 +191,11 @@ func (IFBKind) Garbage(_ context.Context, r state.Reader, network string, valid 
 	if err != nil {
 		return nil, err
 	}
+	stale := state.Stale(network, valid)
 	var found []state.Found
 	for _, l := range links {
 		o, ok := state.ParseTag(l.Alias)
-		if ok && l.Kind == "ifb" && o.On(network) && !slices.ContainsFunc(valid, o.Same) {
+		if ok && l.Kind == "ifb" && stale(o) {
 			found = append(found, state.Found{Key: IFBKey(state.Host, l.Name), Owner: o})
 		}
 	}

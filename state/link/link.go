@@ -142,10 +142,11 @@ func (Kind) Garbage(_ context.Context, r state.Reader, network string, valid []s
 	if err != nil {
 		return nil, err
 	}
+	stale := state.Stale(network, valid)
 	var found []state.Found
 	for _, l := range links {
 		o, ok := state.ParseTag(l.Alias)
-		if ok && o.On(network) && !slices.ContainsFunc(valid, o.Same) {
+		if ok && stale(o) {
 			found = append(found, state.Found{Key: Key(l.Name), Owner: o})
 		}
 	}

@@ -159,10 +159,10 @@ func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid [
 	if err != nil {
 		return nil, err
 	}
+	stale := state.Stale(network, valid)
 	found := make(map[string]state.Found) // by tag
 	for _, e := range slices.Concat(ports.Elements, pairs.Elements) {
-		o, ok := state.ParseTag(e.Comment)
-		if ok && o.On(network) && !slices.ContainsFunc(valid, o.Same) {
+		if o, ok := state.ParseTag(e.Comment); ok && stale(o) {
 			found[e.Comment] = state.Found{Key: tagKey(o), Owner: o}
 		}
 	}

@@ -119,10 +119,14 @@ func referenceGarbage(ctx context.Context, r state.Reader, conn nftconn.Reader, 
 	if err != nil {
 		return nil, err
 	}
+	spared := make(map[string]bool, len(valid))
+	for _, o := range valid {
+		spared[referenceName(o)] = true
+	}
 	var found []state.Found
 	for _, rule := range base.Rules {
 		rest, ok := strings.CutPrefix(rule.Jump(), referencePrefix)
-		if !ok || slices.ContainsFunc(valid, func(o state.Owner) bool { return referenceName(o) == rule.Jump() }) {
+		if !ok || spared[rule.Jump()] {
 			continue
 		}
 		port := portOf(rule)

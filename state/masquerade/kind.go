@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/plumb-cni/plumb/internal/nftconn"
@@ -88,7 +87,7 @@ func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid [
 	if err != nil {
 		return nil, err
 	}
-	s := search{network: network, valid: valid, seen: make(map[string]bool)}
+	s, stale := newSearch(network, valid), state.Stale(network, valid)
 	elements, err := allElements(ctx, conn)
 	if err != nil && !errors.Is(err, nftconn.ErrUnsupported) {
 		return nil, err
@@ -96,7 +95,7 @@ func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid [
 	tagged := make(map[state.Owner][]netip.Addr)
 	for _, e := range elements {
 		o, ok := state.ParseTag(e.Comment)
-		if addr, whole := netip.AddrFromSlice(e.Key); ok && whole && s.garbage(o, o.Same) {
+		if addr, whole := netip.AddrFromSlice(e.Key); ok && whole && stale(o) {
 			tagged[o] = append(tagged[o], addr)
 		}
 	}
@@ -134,12 +133,20 @@ func allElements(ctx context.Context, r nftconn.Reader) ([]nftconn.Element, erro
 	return append(v4.Elements, v6.Elements...), err
 }
 
-// search collects what Garbage finds.
+// search collects what Garbage finds of others' rules.
 type search struct {
 	network string
-	valid   []state.Owner
+	spared  map[string]bool // chains and marks of valid attachments
 	seen    map[string]bool // names
 	found   []state.Found
+}
+
+func newSearch(network string, valid []state.Owner) *search {
+	s := &search{network: network, spared: make(map[string]bool, 2*len(valid)), seen: make(map[string]bool)}
+	for _, o := range valid {
+		s.spared[containerChain(o)], s.spared[mark(o)] = true, true
+	}
+	return s
 }
 
 // add adds an object under a name, once.
@@ -150,21 +157,13 @@ func (s *search) add(name string, o state.Owner) {
 	}
 }
 
-// garbage tells whether something of an owner, of whom perhaps only the network
-// is known, is of the network, and not of a valid attachment.
-func (s *search) garbage(o state.Owner, of func(state.Owner) bool) bool {
-	return o.On(s.network) && !slices.ContainsFunc(s.valid, of)
-}
-
 func (s *search) reference(rule nftconn.Rule) {
-	o, whole := markOwner(rule.Comment)
-	if o.Network == "" || !s.garbage(o, func(v state.Owner) bool { return marked(rule.Comment, mark(v)) }) {
+	o, _ := markOwner(rule.Comment)
+	if o.Network == "" || !o.On(s.network) {
 		return
 	}
-	if whole {
-		s.add(markPrefix+mark(o), o)
-	} else {
-		s.add(markPrefix+rule.Comment[:markLen], o)
+	if mark := rule.Comment[:markLen]; !s.spared[mark] {
+		s.add(markPrefix+mark, o)
 	}
 }
 
@@ -173,8 +172,8 @@ func (s *search) iptables(rule nftconn.Rule) {
 	if !ok {
 		return
 	}
-	same := func(v state.Owner) bool { return containerChain(v) == containerChain(o) }
-	if (rule.Chain == containerChain(o) || rule.Jump() == containerChain(o)) && s.garbage(o, same) {
-		s.add(containerChain(o), o)
+	chain := containerChain(o)
+	if (rule.Chain == chain || rule.Jump() == chain) && o.On(s.network) && !s.spared[chain] {
+		s.add(chain, o)
 	}
 }

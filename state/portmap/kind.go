@@ -107,9 +107,9 @@ func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid [
 	if _, err := conn.Read(ctx, &names); err != nil && !errors.Is(err, nftconn.ErrUnsupported) {
 		return nil, err
 	}
-	s := readNames(names.Names)
+	s, stale := readNames(names.Names), state.Stale(network, valid)
 	_, err = elements(ctx, conn, slices.Concat(s.maps(), s.sources(), s.unders(names.Names)), func(e entry) bool {
-		if o, ok := state.ParseTag(e.Comment); ok && o.On(network) && !slices.ContainsFunc(valid, o.Same) {
+		if o, ok := state.ParseTag(e.Comment); ok && stale(o) {
 			add(Key(o).Name, o)
 		}
 		return false
@@ -121,11 +121,14 @@ func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid [
 	if err != nil {
 		return nil, err
 	}
+	spared := make(map[string]bool, len(valid)) // chains
+	for _, o := range valid {
+		spared[containerChain(o)] = true
+	}
 	for _, f := range nftconn.Families() {
 		for _, rule := range x.iptables(f) {
 			o, ok := commentOwner(rule.Comment)
-			same := func(v state.Owner) bool { return containerChain(v) == containerChain(o) }
-			if ok && rule.Jump() == containerChain(o) && o.On(network) && !slices.ContainsFunc(valid, same) {
+			if ok && rule.Jump() == containerChain(o) && o.On(network) && !spared[containerChain(o)] {
 				add(containerChain(o), o)
 			}
 		}

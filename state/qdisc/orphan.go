@@ -3,7 +3,6 @@ package qdisc
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/plumb-cni/plumb/internal/rtnl"
 	"github.com/plumb-cni/plumb/state"
@@ -49,11 +48,11 @@ func (Orphans) Garbage(_ context.Context, r state.Reader, network string, valid 
 	if err != nil {
 		return nil, err
 	}
+	for _, o := range valid {
+		delete(names, link.ReferenceIFBName(o)) // CHECK is to report it
+	}
 	var found []state.Found
 	for name := range names {
-		if slices.ContainsFunc(valid, func(o state.Owner) bool { return link.ReferenceIFBName(o) == name }) {
-			continue // CHECK is to report it
-		}
 		found = append(found, state.Found{
 			Key:   state.Key{NS: state.Host, Kind: orphanKindName, Name: name},
 			Owner: state.Owner{Network: network},
