@@ -17,10 +17,11 @@ type refusal struct {
 
 func refusals() []refusal {
 	const (
-		values = "the kernel does not take what the configuration, or IPAM, asks for there"
-		gone   = "another plugin of the list has to make it before, or it has just gone"
-		busy   = "the host has no room for it just now"
-		rights = "plugins run as root, with the capabilities CAP_NET_ADMIN and CAP_SYS_ADMIN"
+		values   = "the kernel does not take what the configuration, or IPAM, asks for there"
+		gone     = "another plugin of the list has to make it before, or it has just gone"
+		busy     = "the host has no room for it just now"
+		inTheWay = "something else is where plumb, or the reference, keeps a file or a folder; move it away"
+		rights   = "plugins run as root, with the capabilities CAP_NET_ADMIN and CAP_SYS_ADMIN"
 	)
 	return []refusal{
 		{unix.ENODEV, cni.CodeInvalidConfig, gone},
@@ -31,6 +32,9 @@ func refusals() []refusal {
 		{unix.EACCES, cni.CodeInvalidEnvironment, rights},
 		{unix.EROFS, cni.CodeIO, "what is named has to be writable where plugins run"},
 		{unix.ENOSPC, cni.CodeIO, "make room"},
+		{unix.EDQUOT, cni.CodeIO, "make room"},
+		{unix.ENOTDIR, cni.CodeIO, inTheWay},
+		{unix.EISDIR, cni.CodeIO, inTheWay},
 		{unix.EIO, cni.CodeIO, ""},
 		{unix.EMFILE, cni.CodeTryAgain, busy},
 		{unix.ENFILE, cni.CodeTryAgain, busy},

@@ -20,6 +20,7 @@ func TestAsError(t *testing.T) {
 		{unix.EPERM, cni.CodeInvalidEnvironment},
 		{unix.EMFILE, cni.CodeTryAgain},
 		{unix.ENOSPC, cni.CodeIO},
+		{fmt.Errorf("open /var/lib/cni/networks/n/10.0.0.2: %w", unix.ENOTDIR), cni.CodeIO},
 		{cni.Errorf(cni.CodeUnavailable, "no such devices: %w", unix.EINVAL), cni.CodeUnavailable},
 		{cni.Errorf(cni.CodeInternal, "panic: %w", unix.EINVAL), cni.CodeInternal},
 		{errors.New("nobody foresaw this"), cni.CodeInternal},

@@ -24,6 +24,7 @@ removes what they could not know of:
 
   - tables "inet plumb" and "bridge plumb" of nftables, and sets and chains plumb-* in tables of others
   - links on the host with the tag of an attachment that is gone
+  - routes to ::1 on bridges, by which published ports are reached there, and what leads to them at 127.0.0.1
   - names of containers that the resolver of dnsname knows, and with the last the resolver
   - records in /run/plumb
   - indexes of addresses, DIR/.plumb, where DIR is a dataDir of host-local: /var/lib/cni/networks,

@@ -288,6 +288,12 @@ func TestRemoveArguments(t *testing.T) {
 func TestRemoveAfterTheLast(t *testing.T) {
 	host.Need(t, "nft-bridge", "nft-inet-nat")
 	t.Cleanup(func() { host.Try("ip", "link", "del", "br99") }) //nolint:errcheck // there may be none
+	// Else ::1 is not served behind a bridge.
+	host.Run(t, "sysctl", "-q", "net.bridge.bridge-nf-call-ip6tables=0")
+	t.Cleanup(func() { host.Run(t, "sysctl", "-q", "net.bridge.bridge-nf-call-ip6tables=1") })
+	routes := func() string {
+		return host.Run(t, "ip", "-6", "route", "show", "table", "local", "dev", "br99", "::1")
+	}
 	config, _ := bridged(t)
 	for _, backend := range []string{"nftables", "iptables"} {
 		t.Run(backend, func(t *testing.T) {
@@ -301,6 +307,9 @@ func TestRemoveAfterTheLast(t *testing.T) {
 			if got := host.Run(t, "sysctl", "-n", "net.ipv4.conf.br99.route_localnet"); strings.TrimSpace(got) != "1" {
 				t.Errorf("route_localnet of the bridge is %s", got)
 			}
+			if routes() == "" {
+				t.Error("no route to ::1 on the bridge")
+			}
 			remove(t)
 			ports.Check(t) // what is alive stays
 			filter.Check(t)
@@ -313,6 +322,9 @@ func TestRemoveAfterTheLast(t *testing.T) {
 			}
 			if got := host.Run(t, "sysctl", "-n", "net.ipv4.conf.br99.route_localnet"); strings.TrimSpace(got) != "0" {
 				t.Errorf("route_localnet of the bridge is %s", got)
+			}
+			if left := routes(); left != "" {
+				t.Errorf("left is %s", left)
 			}
 			if again := remove(t); strings.Contains(again, "table") {
 				t.Errorf("remove again says\n%s", again)

@@ -30,3 +30,9 @@ func loopbackRoute(index int) []nl.NetlinkRequestData {
 func (c *Conn) AddLoopback(index int) error {
 	return c.do(unix.RTM_NEWROUTE, unix.NLM_F_CREATE, loopbackRoute(index)...) // beside those of other interfaces
 }
+
+// DelLoopback deletes what AddLoopback has added. The error matches ErrNotFound if
+// there is no such route.
+func (c *Conn) DelLoopback(index int) error {
+	return c.do(unix.RTM_DELROUTE, 0, loopbackRoute(index)...)
+}

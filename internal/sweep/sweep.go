@@ -22,6 +22,7 @@ import (
 	"github.com/plumb-cni/plumb/state"
 	"github.com/plumb-cni/plumb/state/dnsname"
 	"github.com/plumb-cni/plumb/state/link"
+	"golang.org/x/sys/unix"
 )
 
 // A Sweep is what to do, and what was done.
@@ -63,7 +64,7 @@ func (s *Sweep) Run(ctx context.Context) (err error) {
 	// Names first: the resolver takes rules of its own with the last. Rules before
 	// links, as ever, and records last: an end in between leaves what the next
 	// run needs.
-	errs := []error{s.sweepNames(ctx), s.sweepNFT(ctx), s.sweepLinks(host, links), s.sweepIndexes(ctx)}
+	errs := []error{s.sweepNames(ctx), s.sweepNFT(ctx), s.sweepLoopback(host, links), s.sweepLinks(host, links), s.sweepIndexes(ctx)}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -180,6 +181,27 @@ func (s *Sweep) sweepNames(ctx context.Context) error {
 			continue
 		}
 		s.removed("names of %s", n.Owner)
+	}
+	return errors.Join(errs...)
+}
+
+// sweepLoopback deletes the routes to ::1 on links that stay, such as bridges,
+// once no attachment is alive: other plugins don't serve it.
+func (s *Sweep) sweepLoopback(host *rtnl.Conn, links []*rtnl.Link) error {
+	if len(s.live) > 0 {
+		return nil
+	}
+	var errs []error
+	for _, l := range links {
+		err := host.DelLoopback(l.Index)
+		switch {
+		case err == nil:
+			s.removed("route to ::1 on %s", l.Name)
+		case errors.Is(err, unix.EOPNOTSUPP): // the kernel has no IPv6
+			return nil
+		case !errors.Is(err, rtnl.ErrNotFound):
+			errs = append(errs, fmt.Errorf("%s: %w", l.Name, err))
+		}
 	}
 	return errors.Join(errs...)
 }
