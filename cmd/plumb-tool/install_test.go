@@ -137,6 +137,26 @@ func TestInstallAfterKill(t *testing.T) {
 	}
 }
 
+// TestInstallFails leaves the plugins of others in their places where there is no
+// room for ours, and nothing of it once it is removed.
+func TestInstallFails(t *testing.T) {
+	dir := t.TempDir()
+	host.Run(t, "mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", dir)
+	t.Cleanup(func() { host.Run(t, "umount", dir) })
+	host.Run(t, "cp", "/bin/true", filepath.Join(dir, "bridge"))
+	before := files(t, dir)
+	_, err := host.Try(filepath.Join(host.Bin(t), "plumb"), "plugins", "install", "--force", dir)
+	if err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("it says %v", err)
+	}
+	host.Run(t, "cmp", "/bin/true", filepath.Join(dir, "bridge"))
+	plugins(t, "remove", dir)
+	if got := files(t, dir); got != before {
+		t.Errorf("left:\n%s\nwant\n%s", got, before)
+	}
+	host.Run(t, "cmp", "/bin/true", filepath.Join(dir, "bridge"))
+}
+
 // TestInstallBesidePluginsOfOthers touches no plugin that somebody has built in
 // our module.
 func TestInstallBesidePluginsOfOthers(t *testing.T) {

@@ -73,16 +73,29 @@ func (f Folder) Remove(ctx context.Context, keep bool) (done []string, err error
 }
 
 // giveBackMissing puts back the files of others for whose names there is nothing
-// any more, not even ours.
+// any more, not even ours. What was kept and then never replaced, since that run
+// failed, is still in its place, and needs no second name.
 func (f Folder) giveBackMissing(there []string) error {
 	kept, err := os.ReadDir(f.own(replaced))
 	errs := []error{err}
 	for _, e := range kept {
-		if !slices.Contains(there, e.Name()) {
-			errs = append(errs, f.giveBack(e.Name()))
+		name := e.Name()
+		switch {
+		case !slices.Contains(there, name):
+			errs = append(errs, f.giveBack(name))
+		case f.keptInPlace(name):
+			errs = append(errs, os.Remove(f.replaced(name)))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// keptInPlace reports whether a file of others that was kept is the one in its
+// place.
+func (f Folder) keptInPlace(name string) bool {
+	kept, keptErr := os.Lstat(f.replaced(name))
+	there, err := os.Lstat(f.path(name))
+	return keptErr == nil && err == nil && os.SameFile(kept, there)
 }
 
 // forget removes the folder of our own. Files of others that were kept for
