@@ -54,10 +54,15 @@ type ID struct {
 // /proc/PID/ns/net. The error is a *GoneError if there is none.
 func Open(path string) (*NS, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ESRCH {
+	switch err {
+	case nil:
+	case unix.ENOENT, unix.ENOTDIR, unix.ESRCH:
 		return nil, &GoneError{Path: path}
-	}
-	if err != nil {
+	case unix.ENXIO: // as /proc/PID/fd/N may lead to
+		return nil, &GoneError{path, "a socket, or a device that is missing"}
+	case unix.ELOOP:
+		return nil, &GoneError{path, "links that lead to each other"}
+	default:
 		return nil, fmt.Errorf("open namespace %s: %w", path, err)
 	}
 	// A bind mount that is gone leaves an empty file behind, which answers
