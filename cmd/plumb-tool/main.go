@@ -33,9 +33,9 @@ func root() *cobra.Command {
 		Short:         "Container networking: what the plugins did on this host, and their care",
 		SilenceUsage:  true, // an error of a command is no misunderstanding of how to call it
 		SilenceErrors: true, // main prints them
-		Version:       fmt.Sprintf("%s (%s), CNI %v", version, commit, cni.Versions()),
+		// No template for it, nor for anything: one links text/template, and so 3 MB of what nobody calls.
+		Version: fmt.Sprintf("%s (%s), CNI %v", version, commit, cni.Versions()),
 	}
-	c.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	c.AddCommand(showCommand(), dockerCommand(), pluginsCommand(), listsCommand(), fuseCommand(), dhcpDaemonCommand(), dnsnameResolverCommand(), schemaCommand(), manualCommand(), versionCommand())
 	c.InitDefaultCompletionCmd()
 	for _, group := range c.Commands() {
