@@ -30,7 +30,7 @@ func interfaceModes() []mode {
 	list = append(list, mode{
 		name: "host-device", config: config("host-device", "net-host-device", `"device":"dev-NUMBER","ipam":`+hostLocal("46")),
 		// One that went with its namespace is gone before its peer is.
-		each:    `n=0; until ip link show dev-NUMBER >/dev/null 2>&1 || ip link add dev-NUMBER type veth peer name rest-NUMBER; do n=$((n+1)); [ $n -lt 100 ]; sleep 0.05; done`,
+		each:    `n=0; until ip link show dev-NUMBER >/dev/null 2>&1 || ip link add dev-NUMBER type veth peer name rest-NUMBER; do n=$((n+1)); [ $n -lt 400 ]; sleep 0.05; done`,
 		setup:   `true`,
 		cleanup: `for i in 1 2 3; do ip link del rest-$i 2>/dev/null || true; done`,
 		leaves:  []string{`^(link|addr|route|qdisc)\b.* (dev|rest)-[123]\b`},
