@@ -3,6 +3,7 @@ package conformance
 import (
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -63,6 +64,9 @@ func TestReusedAddress(t *testing.T) {
 // one there all the same.
 func TestFreshAddress(t *testing.T) {
 	const nobody = "02:77:77:77:77:77"
+	if err := os.RemoveAll("/var/lib/cni/networks"); err != nil { // and with it what a run before this one has given
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		name      string
 		number    int
