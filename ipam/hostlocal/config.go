@@ -104,6 +104,9 @@ func parseConfig(r *plugin.Request) (*config, error) {
 		if err != nil {
 			return err
 		}
+		if set.size() == 0 {
+			return ipam.Invalid(key, "widen it", "%s has nothing to give: gateways, network and broadcast addresses never are", set)
+		}
 		for i, other := range c.sets {
 			if a, b, ok := other.overlap(set); ok {
 				return ipam.Invalid(key, "an address can be given only once", "%s overlaps with %s of %s", b, a, keys[i])

@@ -271,6 +271,8 @@ func TestBadConfig(t *testing.T) {
 		{`"ranges":[[{"subnet":"10.0.0.0/24"},{"subnet":"fd00::/64"}]]`, `7: ipam.ranges[0][1]: 10.0.0.0/24 and fd00::/64 are not of one family`},
 		{`"ranges":[[{"subnet":"10.0.0.0/24"},{"subnet":"10.0.0.0/16"}]]`, `7: ipam.ranges[0][1]: 10.0.0.1-10.0.255.254 overlaps with ipam.ranges[0][0], 10.0.0.1-10.0.0.254`},
 		{`"subnet":"10.0.0.0/24","ranges":[[{"subnet":"10.0.0.0/24"}]]`, `7: ipam.ranges[0]: 10.0.0.1-10.0.0.254 overlaps with 10.0.0.1-10.0.0.254 of ipam.subnet`},
+		{`"subnet":"10.0.0.0/24","rangeStart":"10.0.0.1","rangeEnd":"10.0.0.1"`, `7: ipam.subnet: 10.0.0.1-10.0.0.1 has nothing to give: gateways, network and broadcast addresses never are; widen it`},
+		{`"ranges":[[{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.255","rangeEnd":"10.0.0.255"},{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.0","rangeEnd":"10.0.0.0"}]]`, `7: ipam.ranges[0]: 10.0.0.255-10.0.0.255, 10.0.0.0-10.0.0.0 has nothing to give`},
 		{`"subnet":"10.0.0.0/24","routes":[{"dst":"10.0.0.300/8"}]`, `7: ipam.routes[0]: dst: "10.0.0.300/8" is not`},
 		{`"subnet":"10.0.0.0/24","routes":[{"dst":"::/0","mtu":"1"}]`, `7: ipam.routes.mtu has to be a whole number, not a string`},
 		{`"subnet":"10.0.0.0/24","routes":[{"dst":"::/0","mtu":-1}]`, `7: ipam.routes[0]: negative attribute`},
