@@ -183,21 +183,5 @@ func (IFBKind) Remove(_ context.Context, k *state.Kernel, obj state.Object, o st
 
 // Garbage lists the devices of the host by alias.
 func (IFBKind) Garbage(_ context.Context, r state.Reader, network string, valid []state.Owner) ([]state.Found, error) {
-	conn, err := r.Route(state.Host)
-	if err != nil {
-		return nil, err
-	}
-	links, err := conn.Links()
-	if err != nil {
-		return nil, err
-	}
-	stale := state.Stale(network, valid)
-	var found []state.Found
-	for _, l := range links {
-		o, ok := state.ParseTag(l.Alias)
-		if ok && l.Kind == "ifb" && stale(o) {
-			found = append(found, state.Found{Key: IFBKey(state.Host, l.Name), Owner: o})
-		}
-	}
-	return found, nil
+	return garbage(r, "ifb", func(name string) state.Key { return IFBKey(state.Host, name) }, network, valid)
 }

@@ -132,8 +132,14 @@ func OtherEnd(r state.Reader, inside *rtnl.Link) (*rtnl.Link, error) {
 	return end, nil
 }
 
-// Garbage lists the links of the host by alias.
+// Garbage lists the pairs by the alias of the host's end.
 func (Kind) Garbage(_ context.Context, r state.Reader, network string, valid []state.Owner) ([]state.Found, error) {
+	return garbage(r, "veth", Key, network, valid)
+}
+
+// garbage lists the links of the host of a kind that have the tag of an owner on a
+// network who is no valid one.
+func garbage(r state.Reader, kind string, key func(name string) state.Key, network string, valid []state.Owner) ([]state.Found, error) {
 	conn, err := r.Route(state.Host)
 	if err != nil {
 		return nil, err
@@ -145,9 +151,8 @@ func (Kind) Garbage(_ context.Context, r state.Reader, network string, valid []s
 	stale := state.Stale(network, valid)
 	var found []state.Found
 	for _, l := range links {
-		o, ok := state.ParseTag(l.Alias)
-		if ok && stale(o) {
-			found = append(found, state.Found{Key: Key(l.Name), Owner: o})
+		if o, ok := state.ParseTag(l.Alias); ok && l.Kind == kind && stale(o) {
+			found = append(found, state.Found{Key: key(l.Name), Owner: o})
 		}
 	}
 	return found, nil
