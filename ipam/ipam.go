@@ -41,11 +41,11 @@ func (rawRoutes) Shape() any {
 	return []struct {
 		Dst      string `json:"dst" schema:"required is=subnet"`
 		GW       string `json:"gw" schema:"is=address"`
-		MTU      int    `json:"mtu" schema:"min=0"`
-		AdvMSS   int    `json:"advmss" schema:"min=0"`
-		Priority int    `json:"priority" schema:"min=0"`
-		Table    *int   `json:"table" schema:"min=0"`
-		Scope    *int   `json:"scope" schema:"min=0"`
+		MTU      int    `json:"mtu" schema:"min=0 max=4294967295"`
+		AdvMSS   int    `json:"advmss" schema:"min=0 max=4294967295"`
+		Priority int    `json:"priority" schema:"min=0 max=4294967295"`
+		Table    *int   `json:"table" schema:"min=0 max=4294967295"`
+		Scope    *int   `json:"scope" schema:"min=0 max=255"`
 	}{}
 }
 

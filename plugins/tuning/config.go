@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"os"
 	"regexp"
@@ -21,10 +22,10 @@ import (
 type Config struct {
 	SysCtl   settings `json:"sysctl" schema:"names=setting"`
 	MAC      string   `json:"mac" schema:"is=hardware"`
-	MTU      int      `json:"mtu" schema:"min=0"` // bytes; 0 is left as it is
-	Promisc  bool     `json:"promisc"`            // false is left as it is
+	MTU      int      `json:"mtu" schema:"min=0 max=4294967295"` // bytes; 0 is left as it is
+	Promisc  bool     `json:"promisc"`                           // false is left as it is
 	AllMulti *bool    `json:"allmulti"`
-	TxQLen   *int     `json:"txQLen" schema:"min=0"` // packets
+	TxQLen   *int     `json:"txQLen" schema:"min=0 max=4294967295"` // packets
 
 	// DataDir is where the reference keeps what it has changed, for DEL of
 	// its attachments; empty means /run/cni/tuning.
@@ -35,10 +36,10 @@ type Config struct {
 		CNI struct {
 			SysCtl   settings `json:"sysctl" schema:"names=setting"`
 			MAC      *string  `json:"mac" schema:"is=hardware"`
-			MTU      *int     `json:"mtu" schema:"min=0"`
+			MTU      *int     `json:"mtu" schema:"min=0 max=4294967295"`
 			Promisc  *bool    `json:"promisc"`
 			AllMulti *bool    `json:"allmulti"`
-			TxQLen   *int     `json:"txQLen" schema:"min=0"`
+			TxQLen   *int     `json:"txQLen" schema:"min=0 max=4294967295"`
 		} `json:"cni"`
 	} `json:"args"`
 	RuntimeConfig struct {
@@ -238,6 +239,14 @@ func (c *Config) attributes(r *plugin.Request) (link.Attributes, error) {
 	}
 	if a.TxQLen != nil && *a.TxQLen < 0 {
 		return a, cni.Errorf(cni.CodeInvalidConfig, "txQLen %d is negative", *a.TxQLen)
+	}
+	for _, x := range []struct {
+		key   string
+		value *int
+	}{{"mtu", &a.MTU}, {"txQLen", a.TxQLen}} {
+		if x.value != nil && int64(*x.value) > math.MaxUint32 { // which would become another number in the kernel's message
+			return a, cni.Errorf(cni.CodeInvalidConfig, "%s %d is more than %d, the highest that there is", x.key, *x.value, uint32(math.MaxUint32))
+		}
 	}
 	var err error
 	a.MAC, err = c.mac(r)

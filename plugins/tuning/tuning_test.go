@@ -227,6 +227,8 @@ func TestRefusals(t *testing.T) {
 		{`"args":{"cni":{"mac":"x"}}`, "", cni.CodeInvalidConfig, "args.cni.mac"},
 		{`"mtu":-1`, "", cni.CodeInvalidConfig, "mtu -1 is negative"},
 		{`"txQLen":-1`, "", cni.CodeInvalidConfig, "txQLen -1 is negative"},
+		{`"mtu":4294968696`, "", cni.CodeInvalidConfig, "mtu 4294968696 is more than 4294967295"},
+		{`"txQLen":4294967396`, "", cni.CodeInvalidConfig, "txQLen 4294967396 is more than 4294967295"},
 	} {
 		b := a.Then(t, tuning(tt.keys))
 		if _, failure := b.TryAdd(t); failure == nil || failure.Code != tt.code || !strings.Contains(failure.Error(), tt.says) {

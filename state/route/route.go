@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -82,6 +83,8 @@ func (r Route) Common() state.Resource {
 
 // Ensure adds the route beside others to the same destination.
 //
+// An attribute that the kernel has no room for fails with cni.CodeInvalidConfig.
+//
 // A sole route waits for one that goes with its link, because that link's
 // namespace is just being freed, and fails with state.CodeConflict if it stays.
 // A gateway that can't be reached fails with cni.CodeInvalidConfig.
@@ -92,6 +95,9 @@ func (r Route) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) 
 	}
 	link, err := conn.Known(r.Link)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.fits(); err != nil {
 		return nil, err
 	}
 	spec := r.spec(link.Index)
@@ -115,6 +121,26 @@ func (r Route) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error) 
 		}
 		return nil
 	}, nil
+}
+
+// fits fails if an attribute is more than the kernel's messages hold, which would
+// be another one there.
+func (r Route) fits() error {
+	for _, a := range []struct {
+		name        string
+		value, most int64
+	}{
+		{"scope", int64(r.Scope), math.MaxUint8},
+		{"table", int64(r.Table), math.MaxUint32},
+		{"priority", int64(r.Priority), math.MaxUint32},
+		{"mtu", int64(r.MTU), math.MaxUint32},
+		{"advmss", int64(r.AdvMSS), math.MaxUint32},
+	} {
+		if a.value > a.most {
+			return cni.Errorf(cni.CodeInvalidConfig, "route to %s: %s %d is more than %d, the highest that there is", r.Dst, a.name, a.value, a.most)
+		}
+	}
+	return nil
 }
 
 // dying is how long to wait for the kernel's freeing a namespace, and the links
