@@ -171,11 +171,11 @@ func TestLife(t *testing.T) {
 	if !strings.Contains(result, `"10.1.0.2/24"`) || !strings.Contains(result, `"eth0"`) {
 		t.Errorf("the result is not the previous one: %s", result)
 	}
-	want := fmt.Sprintf("[from 10.1.0.2 lookup %d from fd00:1::2 lookup %d]", first, second)
-	if got := fmt.Sprint(f.rules(t)); got != want {
-		t.Errorf("rules %s, want %s", got, want)
+	rules := fmt.Sprintf("[from 10.1.0.2 lookup %d from fd00:1::2 lookup %d]", first, second)
+	if got := fmt.Sprint(f.rules(t)); got != rules {
+		t.Errorf("rules %s, want %s", got, rules)
 	}
-	want = "[10.1.0.0/24 proto kernel scope link src 10.1.0.2 198.51.100.0/24 via 10.1.0.1 mtu 1300 default via 10.1.0.1]"
+	want := "[10.1.0.0/24 proto kernel scope link src 10.1.0.2 198.51.100.0/24 via 10.1.0.1 mtu 1300 default via 10.1.0.1]"
 	if got := fmt.Sprint(f.table(t, first)); got != want {
 		t.Errorf("table of the IPv4 address %s, want %s", got, want)
 	}
@@ -189,6 +189,9 @@ func TestLife(t *testing.T) {
 		t.Errorf("left in the main table: %s", got)
 	}
 	f.do(t, "ADD", f.prev()) // once more
+	if got := fmt.Sprint(f.rules(t)); got != rules {
+		t.Errorf("rules after a second ADD %s, want %s", got, rules)
+	}
 	f.do(t, "CHECK", f.prev())
 	f.do(t, "STATUS", "")
 	f.do(t, "GC", `,"cni.dev/valid-attachments":[{"containerID":"one","ifname":"eth1"}]`)

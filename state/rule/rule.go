@@ -82,9 +82,20 @@ func (s Source) rule() rtnl.Rule {
 	return rtnl.Rule{Src: netip.PrefixFrom(s.Addr, s.Addr.BitLen()), Table: s.Table}
 }
 
-// Ensure adds the rules, before all others but that of the local table.
+// among reports whether the rule is one of those that there are.
+func (s Source) among(rules []rtnl.Rule) bool {
+	want := s.rule()
+	return slices.ContainsFunc(rules, func(got rtnl.Rule) bool { return got.Src == want.Src && got.Table == want.Table })
+}
+
+// Ensure adds the rules, before all others but that of the local table. The kernel
+// would add one a second time, before the first.
 func (s Sources) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	conn, err := k.Route(state.Sandbox)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := conn.Rules()
 	if err != nil {
 		return nil, err
 	}
@@ -97,11 +108,10 @@ func (s Sources) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) 
 		return errors.Join(errs...)
 	}
 	for _, source := range s.Rules {
-		err := conn.AddRule(source.rule())
-		if errors.Is(err, rtnl.ErrExists) {
+		if source.among(rules) {
 			continue
 		}
-		if err != nil {
+		if err := conn.AddRule(source.rule()); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", s.Link, err), undo(nil))
 		}
 		added = append(added, source)
@@ -124,9 +134,8 @@ func (s Sources) Diff(_ context.Context, r state.Reader) ([]state.Drift, error) 
 	}
 	var drifts []state.Drift
 	for _, source := range s.Rules {
-		want := source.rule()
-		if !slices.ContainsFunc(rules, func(got rtnl.Rule) bool { return got.Src == want.Src && got.Table == want.Table }) {
-			drifts = append(drifts, state.Missing(state.Key{NS: state.Sandbox, Kind: kindName, Name: want.String()})...)
+		if !source.among(rules) {
+			drifts = append(drifts, state.Missing(state.Key{NS: state.Sandbox, Kind: kindName, Name: source.rule().String()})...)
 		}
 	}
 	return drifts, nil
