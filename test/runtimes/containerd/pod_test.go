@@ -173,8 +173,15 @@ func (c *containerd) stop(id string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, err := c.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: id})
+	if err != nil && strings.Contains(err.Error(), shimClosed) {
+		_, err = c.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: id})
+	}
 	return err
 }
+
+// shimClosed is what containerd says where its shim, told to kill the sandbox's process, has ended with that before it could answer. Nothing of the network has been
+// touched by then. A kubelet asks again, as later releases of containerd do themselves.
+const shimClosed = "failed to kill sandbox container: ttrpc: closed"
 
 func (c *containerd) remove(id string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
