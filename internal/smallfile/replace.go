@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // Temp is the file that [Replace] writes before it has the name of path. Who
@@ -28,8 +29,19 @@ func Replace(path string, content []byte, mode fs.FileMode) error {
 }
 
 // ReplaceOnDisk is Replace that waits until the content is on the disk, gives the
-// file exactly the mode, and may be called by several at a time.
-func ReplaceOnDisk(path string, content []byte, mode fs.FileMode) (err error) {
+// file exactly the mode, and may be called by several at a time. The error is a
+// *fs.PathError about path: the same for who tries again, while the file that is
+// written has another name each time.
+func ReplaceOnDisk(path string, content []byte, mode fs.FileMode) error {
+	err := replaceOnDisk(path, content, mode)
+	var why syscall.Errno
+	if errors.As(err, &why) {
+		return &fs.PathError{Op: "replace", Path: path, Err: why}
+	}
+	return err
+}
+
+func replaceOnDisk(path string, content []byte, mode fs.FileMode) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(Temp(path))+".*")
 	if err != nil {
 		return err

@@ -85,8 +85,12 @@ func TestReplace(t *testing.T) {
 		if err := replace(filepath.Join(dir, "folder"), nil, 0o600); err == nil {
 			t.Errorf("%s: a folder is replaced", name)
 		}
-		if err := replace(filepath.Join(dir, "none", "file"), nil, 0o600); !errors.Is(err, fs.ErrNotExist) {
+		err := replace(filepath.Join(dir, "none", "file"), nil, 0o600)
+		if !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: in a folder that is not there: %v", name, err)
+		}
+		if again := replace(filepath.Join(dir, "none", "file"), nil, 0o600); again == nil || again.Error() != err.Error() {
+			t.Errorf("%s: tried again: %v, before %v", name, again, err)
 		}
 		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
 			t.Errorf("%s: left is %v, %v", name, entries, err)
