@@ -79,7 +79,7 @@ func TestFolderMountedElsewhere(t *testing.T) {
 	script := `mount --bind "$1" "$2"; mount -t tmpfs none "$1"; shift 2
 		printf %s "$1" | env -i "${@:3}" CNI_COMMAND=ADD "$2"/ptp; printf %s "$1" | env -i "${@:3}" CNI_COMMAND=DEL "$2"/ptp`
 	args := append([]string{"--mount", "bash", "-euc", script, "bash", bin, elsewhere, ptp("mounted"), elsewhere}, env...)
-	if out := host.Run(t, "unshare", args...); !strings.Contains(out, "10.88.0.2/24") {
+	if out := host.Run(t, "unshare", args...); !regexp.MustCompile(`"10\.88\.0\.\d+/24"`).MatchString(out) {
 		t.Errorf("ADD answered %s", out)
 	}
 }
@@ -142,7 +142,11 @@ func TestIPAM(t *testing.T) {
 // TestOwnIPAMIsNoProcess looks at the programs that an ADD executes.
 func TestOwnIPAMIsNoProcess(t *testing.T) {
 	dir, trace := straced(t, "ptp", "execve")
-	env := host.Env("ADD", "alone", host.NetNS(t), "eth0", host.Bin(t))
+	ns := host.NetNS(t)
+	env := host.Env("ADD", "alone", ns, "eth0", host.Bin(t))
+	t.Cleanup(func() {
+		host.Plugin(t, host.Bin(t), "ptp", host.Env("DEL", "alone", ns, "eth0", host.Bin(t)), ptp("alone"))
+	})
 	if stdout, stderr, exit := host.Plugin(t, dir, "ptp", env, ptp("alone")); exit != 0 {
 		t.Fatalf("exit status %d\n%s%s", exit, stdout, stderr)
 	}
