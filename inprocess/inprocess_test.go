@@ -23,6 +23,11 @@ import (
 	"github.com/plumb-cni/plumb/test/host"
 )
 
+// init keeps the process's first thread for the goroutine that waits for the
+// tests. It is the one that can't end where it is stranded, as TestStranded has
+// it, and would be in that namespace for good.
+func init() { goruntime.LockOSThread() }
+
 func TestMain(m *testing.M) { host.Main(m) }
 
 // ptp is a network.
