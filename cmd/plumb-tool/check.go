@@ -10,6 +10,7 @@ import (
 
 	"github.com/plumb-cni/plumb/cni"
 	"github.com/plumb-cni/plumb/internal/fused"
+	"github.com/plumb-cni/plumb/internal/schema"
 	"github.com/plumb-cni/plumb/plugin"
 	"github.com/plumb-cni/plumb/plugins/all"
 )
@@ -70,7 +71,7 @@ func checkLists(path string, out io.Writer) error {
 // mistakesOf returns what is to be told of a list that can be read.
 func mistakesOf(list *cni.List) (told []string) {
 	if !list.Single {
-		for _, u := range plugin.UnknownKeys(list.Raw, listKeys()) {
+		for _, u := range plugin.UnknownKeys(list.Raw, schema.ListKeys()) {
 			told = append(told, u.String())
 		}
 	}
@@ -104,13 +105,6 @@ func mistakesOfPlugin(raw []byte) (told []string) {
 		told = append(told, fmt.Sprintf("plugin %s: %s", p.Type, u))
 	}
 	return told
-}
-
-// listKeys are the keys of a list.
-func listKeys() []string {
-	return []string{
-		"$schema", "cniVersion", "cniVersions", "name", "type", "plugins", "disableCheck", "disableGC", "loadOnlyInlinedPlugins",
-	}
 }
 
 func ownIPAM(name string) plugin.IPAM {

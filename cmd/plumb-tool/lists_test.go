@@ -56,6 +56,8 @@ func TestListsCheck(t *testing.T) {
 	for name, text := range map[string]string{
 		"10-good.conflist": `{"cniVersion":"1.0.0","name":"good","plugins":[{"type":"bridge","isGateway":true,"ipam":{"type":"host-local","subnet":"10.1.0.0/16"}},
 			{"type":"portmap","capabilities":{"portMappings":true}},{"type":"of-others","anything":1}]}`,
+		"15-nerdctl.conflist": `{"cniVersion":"1.0.0","name":"nerdctl","nerdctlID":"17f29b07","nerdctlLabels":{"nerdctl/default-network":"true"},
+			"args":{"podman_labels":{"a":"b"}},"plugins":[{"type":"ptp"}]}`,
 		"20-bad.conflist": `{"cniVersion":"1.0.0","name":"bad","disbleCheck":true,"plugins":[{"type":"bridge","isGatway":true,"ipam":{"type":"host-local","sbnet":"10.1.0.0/16"}},
 			{"type":"bandwidth","ingresRate":1000},{"type":"plumb","plugins":[{"type":"tuning","sysctl":{"net.core.somaxconn":"7"},"promiscuous":true}]}]}`,
 		"30-torn.conf":  `{"cniVersion":"1.0.0","name":"torn","type":`,

@@ -104,6 +104,9 @@ func choice(about string, types map[string]string, each []*Schema) *Schema {
 	}
 }
 
+// ListKeys returns the keys of a list, those that runtimes keep there included.
+func ListKeys() []string { return slices.Sorted(maps.Keys(networkList().Properties)) }
+
 // networkList is the schema of a list.
 func networkList() *Schema {
 	flag := func(about string) *Schema {
@@ -120,6 +123,8 @@ func networkList() *Schema {
 			"disableGC":              flag("no GC"),
 			"loadOnlyInlinedPlugins": flag("plugins in the folder of the network's name don't count"),
 			"args":                   of("object").about("the runtime's own"),
+			"nerdctlID":              {Description: "nerdctl's own"},
+			"nerdctlLabels":          of("object").about("nerdctl's own"),
 			"plugins":                plugins(),
 		},
 		Required: []string{"name"},

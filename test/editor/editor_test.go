@@ -125,6 +125,7 @@ func TestOthers(t *testing.T) {
 		`{"cniVersion":"1.1.0","name":"n","disableGC":"true","loadOnlyInlinedPlugins":true,"cniVersions":["0.4.0","9.0.0"],"plugins":[{"type":"loopback"}]}`,
 		`{"cniVersion":"1.1.0","name":"n","plugins":[{"type":"plumb","capabilities":{"mac":true},"plugins":[{"type":"bridge"},{"type":"flannel","x":1}]}]}`,
 		`{"$schema":"./cni.json","cniVersion":"1.1.0","name":"n"}`,
+		`{"cniVersion":"1.0.0","name":"bridge","nerdctlID":"17f29b07","nerdctlLabels":{"nerdctl/default-network":"true"},"plugins":[{"type":"bridge"}]}`,
 	} {
 		if err := editor.Mistake(t, good); err != nil {
 			t.Errorf("%s: %v", good, err)
