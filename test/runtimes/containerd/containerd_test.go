@@ -230,16 +230,21 @@ func (c *containerd) removeCgroups(t testing.TB) {
 		}
 		for _, parent := range parents {
 			node.Eventually(t, func() error {
-				children, err := filepath.Glob(parent + "/*/")
+				entries, err := os.ReadDir(parent)
+				if errors.Is(err, fs.ErrNotExist) { // two names may lead to one hierarchy
+					return nil
+				}
 				if err != nil {
 					return err
 				}
-				for _, group := range append(children, parent) {
-					if err := os.Remove(group); err != nil && !errors.Is(err, fs.ErrNotExist) { // two names may lead to one hierarchy
-						return err
+				for _, e := range entries {
+					if e.IsDir() {
+						if err := os.Remove(filepath.Join(parent, e.Name())); err != nil {
+							return err
+						}
 					}
 				}
-				return nil
+				return os.Remove(parent)
 			})
 		}
 	}
