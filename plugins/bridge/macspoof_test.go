@@ -66,6 +66,7 @@ func TestMACSpoofing(t *testing.T) {
 	removeBridge(t, bridgeName)
 	add(t, config("net", bridgeName, `"isGateway":true,`, hostLocal(t, 99)), "first").Del(t) // what is for good
 	host.Run(t, "ip", "link", "del", bridgeName)
+	host.Try("nft", "delete table bridge plumb") //nolint:errcheck // another test may have left it
 	before := host.Snapshot(t)
 	guarded := attach.New(t, config("net", bridgeName, spoofing, hostLocal(t, 99)), "guarded")
 	mac := guarded.Add(t).Interfaces[2].MAC
@@ -263,4 +264,5 @@ func TestMACSpoofingOfReference(t *testing.T) {
 	if _, found := host.Links(t, "")[d.HostEnd(t)]; found {
 		t.Error("the reference leaves the link")
 	}
+	d.Bin = host.Bin(t) // which deletes them, at the end
 }
