@@ -161,9 +161,10 @@ func (o *origin) lacking(l *rtnl.Link) []string {
 }
 
 // arrival is how long to wait for the kernel's putting a physical device back
-// that was in a namespace that is gone, which it does in its own time.
+// that was in a namespace that is gone, which it does in its own time. Many that
+// are freed at once take it more than a second.
 func arrival() state.Patience {
-	return state.Patience{Timeout: 2 * time.Second, Pause: 5 * time.Millisecond, Longest: 100 * time.Millisecond}
+	return state.Patience{Timeout: 10 * time.Second, Pause: 5 * time.Millisecond, Longest: 100 * time.Millisecond}
 }
 
 // returned returns the device if the kernel has put it back on the host, which it
