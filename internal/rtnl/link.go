@@ -266,7 +266,7 @@ func (c *Conn) AddVeth(host, peer End, peerNS *netns.NS, mtu, master int) (*Link
 		return nil, fmt.Errorf("add veth %s with peer %s: %w", host.Name, peer.Name, err)
 	}
 	if len(made) == 0 { // before Linux 6.2 the kernel doesn't tell
-		return c.Link(host.Name)
+		return c.made(host.Name)
 	}
 	l, err := parseLink(made[0])
 	if err != nil {
@@ -275,6 +275,20 @@ func (c *Conn) AddVeth(host, peer End, peerNS *netns.NS, mtu, master int) (*Link
 	l.Master = master // which it is told to be a port of after that
 	c.known[host.Name] = l
 	return l, nil
+}
+
+// made returns a link that was just made. If it can't be looked at it goes again, as
+// nobody knows of it.
+func (c *Conn) made(name string) (*Link, error) {
+	l, err := c.Link(name)
+	if err == nil {
+		return l, nil
+	}
+	gone := c.do(unix.RTM_DELLINK, 0, nl.NewIfInfomsg(unix.AF_UNSPEC), str(unix.IFLA_IFNAME, name))
+	if gone != nil {
+		gone = fmt.Errorf("delete link %s: %w", name, gone)
+	}
+	return nil, errors.Join(err, gone)
 }
 
 // oneQueue asks for one queue a direction, which is what a veth uses anyway. The

@@ -19,26 +19,25 @@ func (a Admission) serves(f *filter) bool {
 }
 
 // ensureNFT makes everything be there in nftables that the addresses need, in
-// one transaction, and returns those for which something was missing.
+// one transaction, and returns those for which something was missing, also when it
+// fails after that.
 func (a Admission) ensureNFT(ctx context.Context, c *nftconn.Conn, b Backend, alive func(tag string) (bool, error)) (added []netip.Addr, err error) {
 	err = nftconn.Retry(ctx, func() error {
 		v, err := look(ctx, c, a.addresses(), a.adminChain(), false)
 		if err != nil {
 			return err
 		}
-		var tx *nftconn.Tx
-		if tx, added, err = a.plan(v, b, alive); err != nil {
+		tx, missing, err := a.plan(v, b, alive)
+		if err != nil {
 			return err
 		}
 		if err := c.CommitInto(ctx, &v.own.found, tx); err != nil {
 			return err
 		}
+		added = append(added, missing...)
 		return v.remember(ctx, c, a.Owner.Tag())
 	})
-	if err != nil {
-		return nil, err
-	}
-	return added, nil
+	return added, err
 }
 
 // plan returns the transaction that admits addresses.

@@ -227,15 +227,15 @@ func (a Admission) Ensure(ctx context.Context, k *state.Kernel) (undo state.Undo
 	}
 
 	done, err := a.ensureNFT(ctx, conn, backend, k.Alive)
+	add(done)
 	if err != nil && (backend == NFTables || !errors.Is(err, nftconn.ErrUnsupported)) {
 		return undo, err
 	}
-	add(done)
 	done, err = a.ensureLegacy(ctx, k, backend)
+	add(done)
 	if err != nil {
 		return undo, err
 	}
-	add(done)
 	if backend == Firewalld {
 		done, err = z.add(a.zone(), a.addresses())
 		add(done)

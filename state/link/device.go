@@ -99,7 +99,7 @@ func (d Device) Ensure(ctx context.Context, k *state.Kernel) (state.Undo, error)
 	}
 	made, err := sandbox.Link(firstName(d.Owner))
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, d.removeUnfinished(sandbox))
 	}
 	undo := func(context.Context) error {
 		if err := sandbox.DelLink(made.Index); err != nil && !errors.Is(err, rtnl.ErrNotFound) {

@@ -75,17 +75,13 @@ func (i IFB) Ensure(_ context.Context, k *state.Kernel) (state.Undo, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = conn.AddIFB(i.Name, shaped.MTU)
+	device, err := conn.AddIFB(i.Name, shaped.MTU)
 	if errors.Is(err, rtnl.ErrExists) {
 		return nil, i.takeOver(conn)
 	}
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, Lacking("ifb")
 	}
-	if err != nil {
-		return nil, err
-	}
-	device, err := conn.Link(i.Name)
 	if err != nil {
 		return nil, err
 	}

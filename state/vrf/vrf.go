@@ -120,14 +120,11 @@ func (m Member) add(conn *rtnl.Conn) (*rtnl.Link, error) {
 			return nil, err
 		}
 	}
-	err := conn.AddVRF(m.VRF, table)
+	made, err := conn.AddVRF(m.VRF, table)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, link.Lacking(kindName)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return conn.Link(m.VRF)
+	return made, err
 }
 
 // free returns the first table that is no VRF's and has no routes.
