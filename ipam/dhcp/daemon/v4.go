@@ -178,8 +178,8 @@ func (c client4) acquire(ctx context.Context, p *port, hint netip.Addr) (*lease,
 
 // better is how long an offer is waited for that has more of the options that
 // the configuration names than the first one. Servers of one network answer
-// within milliseconds.
-const better = 250 * time.Millisecond
+// within milliseconds, but for one that is busy.
+const better = time.Second
 
 // offer sends a DHCPDISCOVER and returns the first DHCPOFFER that has all options
 // which the configuration names, or else the best.
