@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -309,6 +310,29 @@ func TestInvalidResult(t *testing.T) {
 		t.Errorf("exit %d, calls %+v: %s", exit, p.calls, stdout)
 	}
 }
+
+// So has one whose answer can't be written. Of another verb there is nothing to undo.
+func TestUnwritten(t *testing.T) {
+	for verb, want := range map[string][]cni.Verb{"ADD": {cni.VerbAdd, cni.VerbDel}, "DEL": {cni.VerbDel}} {
+		p, e := &plugin{}, env(verb)
+		var stderr bytes.Buffer
+		exit := protocol.Serve(t.Context(), p, protocol.Environment{
+			Getenv: func(k string) string { return e[k] }, Stdin: strings.NewReader(conf), Stdout: full{}, Stderr: &stderr,
+		}, release)
+		var calls []cni.Verb
+		for _, call := range p.calls {
+			calls = append(calls, call.Verb)
+		}
+		if failed := verb == "ADD"; (exit == 1) != failed || strings.Contains(stderr.String(), "write answer") != failed || !slices.Equal(calls, want) {
+			t.Errorf("%s: exit %d, calls %q, %s", verb, exit, calls, stderr.String())
+		}
+	}
+}
+
+// full is a file on a full disk.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestObserve(t *testing.T) {
 	var seen []string

@@ -116,6 +116,9 @@ func Serve(ctx context.Context, h Handler, env Environment, about string) int {
 			fmt.Fprintf(env.Stderr, "%s %s: write answer: %v\n", h.Name(), c.req.Verb, werr)
 			if err == nil {
 				err = cni.Errorf(cni.CodeIO, "write answer: %w", werr)
+				if c.req.Verb == cni.VerbAdd {
+					err = c.undo(ctx, err)
+				}
 			}
 		}
 	}
@@ -165,16 +168,20 @@ func (c *call) run(ctx context.Context) (out []byte, err error) {
 	}
 	out, err = result.Encode(c.version)
 	if err != nil {
-		// The caller will see a failed ADD, and a failed ADD leaves nothing.
-		err = fmt.Errorf("encode result as version %s: %w", c.version, err)
-		del := c.req
-		del.Verb = cni.VerbDel
-		if _, derr := c.handler.Handle(context.WithoutCancel(ctx), &del); derr != nil {
-			err = errors.Join(err, fmt.Errorf("undo: %w", derr))
-		}
-		return nil, err
+		return nil, c.undo(ctx, fmt.Errorf("encode result as version %s: %w", c.version, err))
 	}
 	return out, nil
+}
+
+// undo deletes what an ADD has made that could not be answered: the caller will see
+// a failed ADD, and a failed ADD leaves nothing. It returns why, and what came of it.
+func (c *call) undo(ctx context.Context, why error) error {
+	del := c.req
+	del.Verb = cni.VerbDel
+	if _, err := c.handler.Handle(context.WithoutCancel(ctx), &del); err != nil {
+		return errors.Join(why, fmt.Errorf("undo: %w", err))
+	}
+	return why
 }
 
 // Receive reads a request as Serve does, and refuses what Serve refuses, but
