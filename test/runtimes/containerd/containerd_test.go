@@ -182,9 +182,7 @@ func (c *containerd) uninstall(t testing.TB) {
 	c.daemon.Wait() //nolint:errcheck // ended by the signal
 	endShims(t)
 	c.removeCgroups(t)
-	if err := os.RemoveAll(folder); err != nil {
-		t.Error(err)
-	}
+	node.Eventually(t, func() error { return os.RemoveAll(folder) }) // a shim that is ending may still be at work in there
 }
 
 // endShims ends the shims of pods that a killed containerd has forgotten: nobody else would.
