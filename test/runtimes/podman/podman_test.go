@@ -2,6 +2,7 @@
 package podman
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -58,8 +59,28 @@ runtime = "runc"
 				t.Error(err)
 			}
 		}
+		idle(t, dir)
 	})
 	return p
+}
+
+// idle waits until no process works in a folder any more: when a container has ended, the process that watches it starts a podman that
+// cleans up, and may do so after the container was removed.
+func idle(t testing.TB, dir string) {
+	t.Helper()
+	node.Eventually(t, func() error {
+		processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			return err
+		}
+		for _, file := range processes {
+			line, _ := os.ReadFile(file) // it may have ended
+			if bytes.Contains(line, []byte(dir)) {
+				return fmt.Errorf("%s: %q", file, line)
+			}
+		}
+		return nil
+	})
 }
 
 func write(t testing.TB, path, content string) {
