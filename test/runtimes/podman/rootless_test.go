@@ -56,6 +56,7 @@ runtime = "runc"
 		mount --bind subids /etc/subuid; mount --bind subids /etc/subgid
 		mount --bind /run/tun/tun /dev/net/tun`, home, host.Bin(t), node.Image(t, image), uid))
 	t.Cleanup(func() {
+		idle(t, home) // slirp4netns has the device open until it ends
 		script("umount /dev/net/tun /etc/subgid /etc/subuid /etc/group /etc/passwd /run/tun; rmdir /run/tun")
 	})
 	p := podman{Runtime: node.Runtime{
