@@ -49,11 +49,17 @@ func (o Owner) Same(other Owner) bool { return o.Tag() == other.Tag() }
 // network, and none of its valid attachments. Of many it finds out as fast as of
 // one.
 func Stale(network string, valid []Owner) func(Owner) bool {
-	tags := make(map[string]bool, len(valid))
-	for _, o := range valid {
-		tags[o.Tag()] = true
-	}
+	tags := Named(valid, Owner.Tag)
 	return func(o Owner) bool { return o.On(network) && !tags[o.Tag()] }
+}
+
+// Named returns the names of owners that a function gives them.
+func Named(owners []Owner, name func(Owner) string) map[string]bool {
+	names := make(map[string]bool, len(owners))
+	for _, o := range owners {
+		names[name(o)] = true
+	}
+	return names
 }
 
 // Tagged reports whether a mark found on an object is an owner's tag at all.

@@ -119,10 +119,7 @@ func referenceGarbage(ctx context.Context, r state.Reader, conn nftconn.Reader, 
 	if err != nil {
 		return nil, err
 	}
-	spared := make(map[string]bool, len(valid))
-	for _, o := range valid {
-		spared[referenceName(o)] = true
-	}
+	spared := state.Named(valid, referenceName)
 	var found []state.Found
 	for _, rule := range base.Rules {
 		rest, ok := strings.CutPrefix(rule.Jump(), referencePrefix)

@@ -3,6 +3,7 @@ package masquerade
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"strings"
 
@@ -142,10 +143,8 @@ type search struct {
 }
 
 func newSearch(network string, valid []state.Owner) *search {
-	s := &search{network: network, spared: make(map[string]bool, 2*len(valid)), seen: make(map[string]bool)}
-	for _, o := range valid {
-		s.spared[containerChain(o)], s.spared[mark(o)] = true, true
-	}
+	s := &search{network: network, spared: state.Named(valid, containerChain), seen: make(map[string]bool)}
+	maps.Copy(s.spared, state.Named(valid, mark))
 	return s
 }
 

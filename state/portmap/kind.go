@@ -121,10 +121,7 @@ func (Kind) Garbage(ctx context.Context, r state.Reader, network string, valid [
 	if err != nil {
 		return nil, err
 	}
-	spared := make(map[string]bool, len(valid)) // chains
-	for _, o := range valid {
-		spared[containerChain(o)] = true
-	}
+	spared := state.Named(valid, containerChain)
 	for _, f := range nftconn.Families() {
 		for _, rule := range x.iptables(f) {
 			o, ok := commentOwner(rule.Comment)
