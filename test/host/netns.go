@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 const netnsDir = "/run/netns"
@@ -34,6 +35,32 @@ func RemoveNetNS(t testing.TB, path string) {
 		return
 	}
 	Run(t, "ip", "netns", "del", filepath.Base(path))
+}
+
+// DestroyNetNS is RemoveNetNS that waits until the kernel, which does it in its own time, has taken the host's ends of the namespace's veths as well.
+func DestroyNetNS(t testing.TB, path string) {
+	t.Helper()
+	ends := make(map[int]bool)
+	for _, l := range Links(t, path) {
+		if l.Kind == "veth" {
+			ends[l.ParentIndex] = true
+		}
+	}
+	RemoveNetNS(t, path)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		left := ""
+		for _, l := range Links(t, "") {
+			if ends[l.Index] {
+				left = l.Name
+			}
+		}
+		if left == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("20 seconds after %s was removed %s is still there", path, left)
+		}
+	}
 }
 
 // In calls f on a thread that is in the network namespace ns ("" is the host), and waits for it. Sockets that f opens stay in that
